@@ -1,0 +1,1 @@
+"""Data sets: read or downloaded, verified, split, resized, stored as uint8 arrays."""

@@ -1,0 +1,1 @@
+"""The forward process, what is learned, and how it is integrated."""

@@ -1,0 +1,40 @@
+"""The forward process and the training objective."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from torch import Tensor
+
+from rdm.params import schema
+
+Denoiser = Callable[[Tensor, Tensor, Tensor], Tensor]  # (latents, timesteps, labels) -> prediction
+
+
+def scheduler(diffusion: schema.Diffusion) -> DDIMScheduler:
+    """diffusers' DDIM scheduler with this experiment's betas; it also adds noise and defines the targets."""
+    return DDIMScheduler(
+        num_train_timesteps=diffusion.timesteps,
+        beta_schedule=diffusion.schedule,
+        beta_start=diffusion.beta_start,
+        beta_end=diffusion.beta_end,
+        prediction_type="v_prediction" if diffusion.target == "v" else "epsilon",
+        timestep_spacing="trailing",  # the first sampling step starts at the last training timestep
+        clip_sample=False,
+    )
+
+
+def training_loss(
+    model: Denoiser, process: DDIMScheduler, latents: Tensor, noise: Tensor, timesteps: Tensor, labels: Tensor
+) -> Tensor:
+    """Mean squared error of the predicted noise, or of the velocity v (Salimans & Ho, 2022, Eq. 10).
+
+    latents, noise: (B, C, h, w). timesteps, labels: int64 (B,).
+    """
+    noisy = process.add_noise(latents, noise, timesteps)
+    if process.config.prediction_type == "v_prediction":
+        target: Tensor = process.get_velocity(latents, noise, timesteps)
+    else:
+        target = noise
+    return (model(noisy, timesteps, labels) - target).square().mean()

@@ -1,0 +1,54 @@
+"""From noise to latents: DDIM (Song et al., 2021) with classifier-free guidance (Ho & Salimans, 2022)."""
+
+from __future__ import annotations
+
+import torch
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from torch import Tensor
+
+from rdm.diffusion.process import Denoiser
+from rdm.params.schema import Sampler
+from rdm.randomness import generator
+
+
+@torch.inference_mode()
+def draw_latents(
+    model: Denoiser,
+    process: DDIMScheduler,
+    sampler: Sampler,
+    shape: list[int],
+    labels: Tensor,
+    null_label: int,
+    noise_keys: list[tuple[int, int]],
+) -> Tensor:
+    """Latents (B, *shape); item j depends on its label and on noise_keys[j] = (seed, index), on nothing else.
+
+    labels: int64 (B,) on the model's device; null_label: the label that means none.
+    """
+    generators = [generator(seed, "sample", index) for seed, index in noise_keys]
+    start = torch.stack([torch.randn(tuple(shape), generator=g) for g in generators])
+    latents = start.to(labels.device)
+    process.set_timesteps(sampler.steps)
+    for timestep in process.timesteps:
+        prediction = guided(model, latents, timestep.to(labels.device), labels, null_label, sampler.guidance)
+        noise = None
+        if sampler.eta > 0:
+            noise = torch.stack([torch.randn(tuple(shape), generator=g) for g in generators]).to(labels.device)
+        latents = process.step(prediction, timestep, latents, eta=sampler.eta, variance_noise=noise).prev_sample
+    return latents
+
+
+def guided(model: Denoiser, latents: Tensor, timestep: Tensor, labels: Tensor, null_label: int, scale: float) -> Tensor:
+    """unconditional + scale * (conditional - unconditional); one network call for both, and none wasted at scale 1."""
+    timesteps = timestep.expand(len(latents))
+    if scale == 1:
+        return model(latents, timesteps, labels)
+    both_labels = torch.cat([labels, torch.full_like(labels, null_label)])
+    both = model(torch.cat([latents, latents]), torch.cat([timesteps, timesteps]), both_labels)
+    conditional, unconditional = both.chunk(2)
+    return unconditional + scale * (conditional - unconditional)
+
+
+def network_calls(sampler: Sampler) -> int:
+    """NFE: network evaluations per sample, two per step under guidance."""
+    return sampler.steps * (1 if sampler.guidance == 1 else 2)

@@ -1,0 +1,39 @@
+"""Everything that can go wrong for a reason the user can mend. Each message says what is wrong and what to do next.
+
+RdmError               exit code 1: the work could not be done
+├── ArtefactError      a file of an earlier stage is missing, damaged or was made with other parameters
+└── UsageError         exit code 2: what was asked for does not exist or makes no sense
+    └── ParameterError     a parameter file is wrong
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RdmError(Exception):
+    """The work could not be done; the message is one sentence plus a remedy."""
+
+    exit_code = 1
+
+
+class ArtefactError(RdmError):
+    """A file of an earlier stage is missing, damaged, or was made with other parameters."""
+
+
+class UsageError(RdmError):
+    """What was asked for does not exist or makes no sense."""
+
+    exit_code = 2
+
+
+class ParameterError(UsageError):
+    """A parameter file holds an unknown key, a missing key or an impossible value."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of an error message about an unknown `name`: the nearest known name, or all of them."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"choose one of: {', '.join(known) or '(none)'}."

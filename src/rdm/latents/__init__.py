@@ -1,0 +1,1 @@
+"""Autoencoders, and images encoded by them."""

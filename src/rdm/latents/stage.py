@@ -1,0 +1,116 @@
+"""`rdm latents`: encode a data set's training images into a few large shards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers.models.autoencoders.vq_model import VQModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from rdm import paths
+from rdm.data import stage as data
+from rdm.latents.codec import LatentCodec
+from rdm.params import Experiment
+from rdm.params.dependencies import make_autoencoder, make_latents, of_autoencoder
+from rdm.progress import progress
+from rdm.provenance.manifest import Artefact, Recipe, build, is_current, read
+from rdm.runtime import prepare
+
+SHARD = 8192  # items per file: large enough to read fast, small enough to hash and move
+BATCH = 100
+
+
+@dataclass(frozen=True)
+class Latents:
+    """Encoded training images. latents: normalised float32 (N, C, h, w). labels: int64 (N,)."""
+
+    latents: Tensor
+    labels: Tensor
+    classes: int
+    artefact: Artefact
+
+
+def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
+    """Encode with the autoencoder `name`; returns the folder.
+
+    The shards hold the latents in the autoencoder's own units; their mean and standard deviation per channel, over
+    all items, stand in the manifest and are applied when they are read.
+    """
+    dataset = experiment.latents[name].data
+    images = data.load(experiment, dataset, "train")
+    autoencoder = _read_autoencoder(experiment, name)
+    folder = paths.latents(dataset, name)
+    inputs = {"data": images.artefact.digest, "autoencoder": autoencoder.digest}
+    recipe = Recipe("latents", of_autoencoder(experiment, name), inputs)
+    if is_current(folder, recipe, make_latents(name), overwrite):
+        return folder
+    device = prepare(experiment)
+    codec = _codec(autoencoder, [0.0], [1.0], device)
+    with build(folder, recipe) as (scratch, facts), progress("latents", len(images.labels)) as bar:
+        count, total, squares = 0, torch.zeros(()), torch.zeros(())
+        for shard, first in enumerate(range(0, len(images.labels), SHARD)):
+            last = min(first + SHARD, len(images.labels))
+            encoded = []
+            for start in range(first, last, BATCH):
+                stop = min(start + BATCH, last)
+                encoded.append(codec.encode_raw(images.images[start:stop]).cpu())
+                bar.update(stop - start)
+            latents = torch.cat(encoded)
+            labels = torch.from_numpy(images.labels[first:last])
+            save_file({"latents": latents, "labels": labels}, scratch / f"{shard:05d}.safetensors")
+            wide = latents.double()
+            count += latents.numel() // latents.shape[1]
+            total = total + wide.sum((0, 2, 3))
+            squares = squares + wide.square().sum((0, 2, 3))
+        mean = total / count
+        facts |= {
+            "kind": "pre-quantised",
+            "items": len(images.labels),
+            "classes": len(images.classes),
+            "shape": list(latents.shape[1:]),
+            "mean": mean.tolist(),
+            "std": (squares / count - mean.square()).sqrt().tolist(),
+        }
+    return folder
+
+
+def read_manifest(experiment: Experiment, name: str) -> Artefact:
+    """The latents' manifest, verified."""
+    return read(
+        paths.latents(experiment.latents[name].data, name), make_latents(name), of_autoencoder(experiment, name)
+    )
+
+
+def load(experiment: Experiment, name: str) -> Latents:
+    """All latents of a data set, normalised per channel, in memory."""
+    artefact = read_manifest(experiment, name)
+    shards = [load_file(path) for path in sorted(artefact.folder.glob("*.safetensors"))]
+    mean, std = _column(artefact.facts["mean"]), _column(artefact.facts["std"])
+    latents = torch.cat([shard["latents"] for shard in shards])
+    labels = torch.cat([shard["labels"] for shard in shards])
+    return Latents((latents - mean) / std, labels, artefact.facts["classes"], artefact)
+
+
+def load_codec(experiment: Experiment, name: str, device: torch.device) -> LatentCodec:
+    """The autoencoder together with the statistics of its latents."""
+    facts = read_manifest(experiment, name).facts
+    return _codec(_read_autoencoder(experiment, name), facts["mean"], facts["std"], device)
+
+
+def _read_autoencoder(experiment: Experiment, name: str) -> Artefact:
+    folder = paths.autoencoder(experiment.latents[name].data, name)
+    return read(folder, make_autoencoder(name), of_autoencoder(experiment, name))
+
+
+def _codec(autoencoder: Artefact, mean: list[float], std: list[float], device: torch.device) -> LatentCodec:
+    model = (
+        VQModel.from_pretrained(autoencoder.folder, local_files_only=True, low_cpu_mem_usage=False).to(device).eval()
+    )
+    return LatentCodec(model, _column(mean).to(device), _column(std).to(device))
+
+
+def _column(values: list[float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32)[:, None, None]

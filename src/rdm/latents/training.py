@@ -1,0 +1,82 @@
+"""`rdm autoencoder`: train one VQ-VAE."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers.models.autoencoders.vq_model import VQModel
+from torch import Tensor
+from torch.nn import functional as F
+
+from rdm import paths
+from rdm.data import stage as data
+from rdm.latents.codec import build_autoencoder, to_pixels
+from rdm.params import Experiment
+from rdm.params.dependencies import make_autoencoder, of_autoencoder
+from rdm.params.schema import Autoencoder
+from rdm.progress import progress
+from rdm.provenance.manifest import Recipe, build, is_current
+from rdm.randomness import batch_items, generator, seed_of
+from rdm.runtime import prepare
+
+
+def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
+    """Train the autoencoder `name`; returns its folder."""
+    parameters = experiment.latents[name]
+    train = data.load(experiment, parameters.data, "train")
+    test = data.load(experiment, parameters.data, "test")
+    folder = paths.autoencoder(parameters.data, name)
+    recipe = Recipe("autoencoder", of_autoencoder(experiment, name), {"data": train.artefact.digest})
+    if is_current(folder, recipe, make_autoencoder(name), overwrite):
+        return folder
+    device = prepare(experiment)
+    with build(folder, recipe) as (scratch, facts):
+        autoencoder = fit(parameters, train.images, device)
+        facts |= {"test_mse": mean_squared_error(autoencoder, test.images, device), "device": device.type}
+        autoencoder.to("cpu").save_pretrained(scratch)
+    return folder
+
+
+def fit(parameters: Autoencoder, images: np.ndarray, device: torch.device) -> VQModel:
+    """Train on uint8 (N, H, W, C) images with MSE + l1_weight * L1 + the commitment loss, one-cycle AdamW."""
+    torch.manual_seed(seed_of(parameters.seed, "autoencoder"))
+    autoencoder = build_autoencoder(parameters, images.shape[3], images.shape[1]).to(device).train()
+    optimiser = torch.optim.AdamW(autoencoder.parameters(), lr=parameters.learning_rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, parameters.learning_rate, total_steps=parameters.steps)
+    with progress("autoencoder", parameters.steps) as bar:
+        for step in range(parameters.steps):
+            items = batch_items(parameters.seed, step, parameters.batch, len(images)).numpy()
+            pixels = to_pixels(images[items]).to(device)
+            if step == 0:
+                _codebook_from_data(autoencoder, images, parameters.seed)
+            decoded = autoencoder(pixels)
+            loss = F.mse_loss(decoded.sample, pixels) + parameters.l1_weight * F.l1_loss(decoded.sample, pixels)
+            optimiser.zero_grad()
+            (loss + decoded.commit_loss).backward()
+            optimiser.step()
+            schedule.step()
+            bar.update()
+    return autoencoder.eval()
+
+
+@torch.no_grad()
+def _codebook_from_data(autoencoder: VQModel, images: np.ndarray, seed: int) -> None:
+    """Start the codebook at encoded pixels: far from the data, most of its entries would never be used."""
+    codebook: Tensor = autoencoder.quantize.embedding.weight
+    order = torch.randperm(len(images), generator=generator(seed, "codebook images"))[:256].sort().values
+    pixels = to_pixels(images[order.numpy()]).to(codebook.device)
+    latents = autoencoder.encode(pixels).latents.permute(0, 2, 3, 1).flatten(0, 2)
+    chosen = torch.randint(len(latents), (len(codebook),), generator=generator(seed, "codebook"))
+    codebook.copy_(latents[chosen.to(latents.device)])
+
+
+@torch.inference_mode()
+def mean_squared_error(autoencoder: VQModel, images: np.ndarray, device: torch.device) -> float:
+    """Reconstruction error over uint8 images, on pixels in [-1, 1]."""
+    total = 0.0
+    for start in range(0, len(images), 100):
+        pixels = to_pixels(images[start : start + 100]).to(device)
+        total += float((autoencoder(pixels).sample - pixels).square().mean((1, 2, 3)).sum())
+    return total / len(images)

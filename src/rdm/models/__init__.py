@@ -1,0 +1,1 @@
+"""Denoising networks, and the gates that can be attached to them."""

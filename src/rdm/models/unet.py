@@ -1,0 +1,61 @@
+"""Latent diffusion's U-Net (Rombach et al., 2022) of diffusers' layers, conditioned on a class."""
+
+from __future__ import annotations
+
+from diffusers.models.unets.unet_2d import UNet2DModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from torch import Tensor, nn
+
+from rdm.params import schema
+
+TOKEN = 512  # width of the class token that the cross-attention sees, as in LDM's ImageNet models
+
+
+class AddedLabelUNet(UNet2DModel):  # type: ignore[misc]
+    """The label's embedding is added to the timestep's."""
+
+    def __init__(self, parameters: schema.UNet, channels: int, size: int, classes: int) -> None:
+        super().__init__(
+            **_common(parameters, channels, size),
+            down_block_types=tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in parameters.attention),
+            up_block_types=tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(parameters.attention)),
+            attention_head_dim=max(parameters.block_channels) // parameters.heads,
+            num_class_embeds=classes + 1,
+        )
+
+    def forward(self, latents: Tensor, timesteps: Tensor, labels: Tensor) -> Tensor:
+        """latents (B, C, h, w), timesteps (B,), labels (B,) with `classes` as the null label -> (B, C, h, w)."""
+        output: Tensor = super().forward(latents, timesteps, class_labels=labels, return_dict=False)[0]
+        return output
+
+
+class CrossAttentionUNet(UNet2DConditionModel):  # type: ignore[misc]
+    """The label's embedding is a token that every attention layer attends to, as in LDM's ImageNet models."""
+
+    def __init__(self, parameters: schema.UNet, channels: int, size: int, classes: int) -> None:
+        attention = parameters.attention
+        super().__init__(
+            **_common(parameters, channels, size),
+            down_block_types=tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attention),
+            up_block_types=tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attention)),
+            attention_head_dim=parameters.heads,  # diffusers' name; it is the number of heads here
+            cross_attention_dim=TOKEN,
+        )
+        self.label_embedding = nn.Embedding(classes + 1, TOKEN)
+
+    def forward(self, latents: Tensor, timesteps: Tensor, labels: Tensor) -> Tensor:
+        """latents (B, C, h, w), timesteps (B,), labels (B,) with `classes` as the null label -> (B, C, h, w)."""
+        token = self.label_embedding(labels)[:, None]
+        output: Tensor = super().forward(latents, timesteps, token, return_dict=False)[0]
+        return output
+
+
+def _common(parameters: schema.UNet, channels: int, size: int) -> dict[str, object]:
+    return {
+        "sample_size": size,
+        "in_channels": channels,
+        "out_channels": channels,
+        "block_out_channels": parameters.block_channels,
+        "layers_per_block": parameters.layers_per_block,
+        "norm_num_groups": parameters.norm_groups,
+    }

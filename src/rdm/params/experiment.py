@@ -1,0 +1,102 @@
+"""A whole parameter file: its sections, the systems and runs that follow from them, and what must fit together."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, PositiveInt, model_validator
+
+from rdm.errors import ParameterError, UsageError, nearest
+from rdm.params.schema import (
+    Autoencoder,
+    Baseline,
+    Data,
+    FineTuned,
+    Name,
+    Protocol,
+    Sampler,
+    Score,
+    Section,
+    Tables,
+    Train,
+    UNet,
+)
+from rdm.paths import run_name
+
+CONTROL = "-control"
+
+
+class Experiment(Section):
+    """A whole parameter file."""
+
+    name: Name
+    protocol: Protocol  # put in by `load`, from protocols.yaml beside the parameter file
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    threads: PositiveInt = 1  # per process
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)]
+    data: dict[Name, Data]
+    latents: dict[Name, Autoencoder]
+    train: Train
+    sample: dict[Name, Sampler]
+    score: Score
+    tables: Tables
+
+    @property
+    def systems(self) -> dict[str, Baseline | FineTuned]:
+        """All systems by name, the derived controls included."""
+        controls = {f"{name}{CONTROL}": s.model_copy(update={"gates": None}) for name, s in self.train.gated.items()}
+        return {**self.train.baselines, **self.train.gated, **controls}
+
+    def baseline(self, system: str) -> Baseline:
+        """The baseline that `system` is or starts from: it fixes latents, network and diffusion."""
+        entry = self.systems[system]
+        return entry if isinstance(entry, Baseline) else self.train.baselines[entry.start]
+
+    @property
+    def runs(self) -> dict[str, tuple[str, int]]:
+        """All runs by name, as (system, seed)."""
+        return {run_name(self.name, system, seed): (system, seed) for system in self.systems for seed in self.seeds}
+
+    def find_run(self, name: str) -> tuple[str, int]:
+        """System and seed of a run. Raises UsageError with the nearest name if there is none."""
+        if name not in self.runs:
+            raise UsageError(f"There is no run {name!r} in experiment {self.name!r}; {nearest(name, self.runs)}")
+        return self.runs[name]
+
+    def samplers_of(self, system: str) -> list[str]:
+        """The samplers that the table asks for of `system` (of a control: those of its gated twin)."""
+        twin = system.removesuffix(CONTROL)
+        return sorted({row.sampler for row in self.tables.rows if row.system == twin})
+
+    @model_validator(mode="after")
+    def names_exist(self) -> Experiment:
+        """Every name that one section uses is declared in another."""
+        for name, autoencoder in self.latents.items():
+            _declared(f"latents.{name}.data", autoencoder.data, self.data)
+        for name, baseline in self.train.baselines.items():
+            _declared(f"train.baselines.{name}.latents", baseline.latents, self.latents)
+            network = baseline.network
+            if isinstance(network, UNet) and len(network.attention) != len(network.block_channels):
+                raise ParameterError(f"train.baselines.{name}.network: attention needs one entry per block_channels.")
+        for name, gated in self.train.gated.items():
+            _declared(f"train.gated.{name}.start", gated.start, self.train.baselines)
+            if name in self.train.baselines:
+                raise ParameterError(f"train.gated.{name}: a baseline has the same name; rename one of them.")
+            if gated.gates is None:
+                raise ParameterError(f"train.gated.{name}.gates is missing; the ungated control is made by itself.")
+        _declared("score.data", self.score.data, self.data)
+        for row in self.tables.rows:
+            _declared(f"tables.rows: {row.row}: system", row.system, {**self.train.baselines, **self.train.gated})
+            _declared(f"tables.rows: {row.row}: sampler", row.sampler, self.sample)
+        for name, gated in self.train.gated.items():
+            for system in (name, gated.start):
+                if self.tables.picture not in self.samplers_of(system):
+                    raise ParameterError(
+                        f"tables.picture: no row of the table samples {system!r} with {self.tables.picture!r}; add one."
+                    )
+        return self
+
+
+def _declared(where: str, name: str, known: dict[str, Any]) -> None:
+    if name not in known:
+        raise ParameterError(f"{where}: {name!r} is not declared; {nearest(name, known)}")

@@ -1,0 +1,84 @@
+"""Reading parameter files: a misspelt key is an error that names the nearest one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from rdm.errors import ParameterError, UsageError, nearest
+from rdm.params.experiment import Experiment
+from rdm.params.schema import Protocol, Section
+
+Model = TypeVar("Model", bound=Section)
+
+
+def load(path: str | Path) -> Experiment:
+    """Read and check a parameter file; `protocols.yaml` beside it defines the protocol that it names.
+
+    Raises ParameterError with the key's full path and the nearest known key.
+    """
+    path = Path(path)
+    content = _read_yaml(path)
+    if "protocol" in content:
+        raise ParameterError(f"{path}: protocol: unknown key; name the protocol in score.protocol.")
+    name = content["score"].get("protocol") if isinstance(content.get("score"), dict) else None
+    protocols_path = path.with_name("protocols.yaml")
+    protocols = _read_yaml(protocols_path)
+    if name not in protocols:
+        raise ParameterError(
+            f"{path}: score.protocol: {name!r} is not in {protocols_path}; {nearest(str(name), protocols)}"
+        )
+    protocol = _validated(Protocol, protocols[name], f"{protocols_path}: {name}")
+    return _validated(Experiment, {**content, "protocol": protocol}, str(path))
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise UsageError(
+            f"There is no parameter file {str(path)!r}; pass one with --params, for example params/ci.yaml."
+        )
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ParameterError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise ParameterError(f"{path} holds no keys; start from a copy of params/digits.yaml.")
+    return content
+
+
+def _validated(model: type[Model], content: dict[str, Any], where: str) -> Model:
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        problems = "; ".join(_explain(model, item) for item in error.errors())
+        raise ParameterError(f"{where}: {problems}") from None
+
+
+def _explain(model: type[Section], problem: Any) -> str:
+    """One pydantic problem as `path.to.key: what is wrong`."""
+    location = [str(part) for part in problem["loc"]]
+    key = ".".join(location)
+    if problem["type"] == "extra_forbidden":
+        return f"{key}: unknown key; {nearest(location[-1], _known_keys(model, location[:-1]))}"
+    if problem["type"] == "missing":
+        return f"{key}: this key is missing"
+    return f"{key}: {problem['msg'].lower()} (it is {problem['input']!r})"
+
+
+def _known_keys(model: type[Section], location: list[str]) -> set[str]:
+    """The keys allowed at `location`, found by walking the model's annotations."""
+    candidates: list[Any] = [model]
+    for part in location:
+        fields = [c.model_fields[part].annotation for c in candidates if part in getattr(c, "model_fields", {})]
+        # a dict's values, a union's members and a tuple's items stand one step further down
+        candidates = [leaf for annotation in fields for leaf in _sections_in(annotation)] or candidates
+    return {name for c in candidates for name in c.model_fields}
+
+
+def _sections_in(annotation: Any) -> list[type[Section]]:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [leaf for inner in getattr(annotation, "__args__", ()) for leaf in _sections_in(inner)]

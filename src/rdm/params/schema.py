@@ -1,0 +1,226 @@
+"""The sections of a parameter file: typed, frozen objects. The sections are the pipeline's own words: data, latents, train, sample, score, tables."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Section(BaseModel):
+    """Base of all parameter objects: immutable, and nothing that is not declared gets in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+# ---------------------------------------------------------------- data
+
+
+class DigitsData(Section):
+    """scikit-learn's 1,797 real handwritten digits (8x8, 16 grey levels), enlarged bilinearly."""
+
+    source: Literal["digits"]
+    image_size: PositiveInt
+    test_fraction: Fraction
+    split_seed: int = 0
+
+
+class FashionData(Section):
+    """Fashion-MNIST: 60,000 + 10,000 images of 28x28, centred on a black square of `image_size`."""
+
+    source: Literal["fashion"]
+    image_size: Annotated[int, Field(ge=28)]
+    folder: str | None = None  # where the four idx files lie; None: Debian's package, else a verified download
+
+
+class FolderData(Section):
+    """Photographs as ImageNet lays them out: `folder/{train,val}/<class>/<image>`, ADM's centre crop."""
+
+    source: Literal["folder"]
+    image_size: PositiveInt
+    folder: str
+
+
+Data = Annotated[DigitsData | FashionData | FolderData, Field(discriminator="source")]
+
+
+# ---------------------------------------------------------------- latents
+
+
+class Autoencoder(Section):
+    """A VQ-VAE (van den Oord et al., 2017) of diffusers' layers; f = 2 ** (number of block_channels - 1)."""
+
+    data: Name
+    block_channels: tuple[PositiveInt, ...]  # channels at each resolution, finest first
+    layers_per_block: PositiveInt
+    norm_groups: PositiveInt
+    latent_channels: PositiveInt
+    codebook_size: PositiveInt
+    steps: PositiveInt
+    batch: PositiveInt
+    learning_rate: PositiveFloat  # the peak of a one-cycle schedule
+    l1_weight: Annotated[float, Field(ge=0)]  # loss = MSE + l1_weight * L1 + commitment
+    seed: int = 0
+
+
+# ---------------------------------------------------------------- train
+
+
+class DiT(Section):
+    """Diffusion transformer with adaLN-Zero blocks (Peebles & Xie, 2023): the F-shaped stack."""
+
+    kind: Literal["dit"]
+    width: PositiveInt
+    depth: PositiveInt
+    heads: PositiveInt
+    patch: PositiveInt
+    label_std: PositiveFloat = 0.02  # spread of the label embeddings at the start; DiT's own is 0.02
+
+
+class UNet(Section):
+    """Latent diffusion's U-Net (Rombach et al., 2022): the U-shaped stack."""
+
+    kind: Literal["unet"]
+    block_channels: tuple[PositiveInt, ...]
+    layers_per_block: PositiveInt
+    norm_groups: PositiveInt
+    attention: tuple[bool, ...]  # attention at each resolution, finest first
+    heads: PositiveInt = 1
+    label: Literal["add", "cross"] = "add"  # label embedding added to the timestep's, or attended to as one token
+
+
+Network = Annotated[DiT | UNet, Field(discriminator="kind")]
+
+
+class Diffusion(Section):
+    """The forward process and what the network predicts."""
+
+    timesteps: PositiveInt = 1000
+    schedule: Literal["linear", "scaled_linear"] = "linear"  # scaled_linear: sqrt(beta) is linear, as in LDM
+    beta_start: Fraction = 0.0001
+    beta_end: Fraction = 0.02
+    target: Literal["epsilon", "v"]
+
+
+class Supervision(Section):
+    """The explicit supervision of the gates (reading R6): see `rdm.models.sensitivity`."""
+
+    kind: Literal["hinge", "preserve", "none"] = "hinge"
+    weight: Annotated[float, Field(ge=0)] = 0.35
+
+
+class Gates(Section):
+    """Gates on every residual unit: z + alpha * F(z) + beta (Eq. 1; readings R1 and R2)."""
+
+    shape: Literal["channel", "scalar"] = "channel"
+    learning_rate: PositiveFloat
+    supervision: Supervision = Supervision()
+
+
+class Optimisation(Section):
+    """AdamW at a constant rate, and an exponential moving average that is what gets sampled."""
+
+    steps: PositiveInt
+    batch: PositiveInt  # global: the same whatever the number of devices
+    learning_rate: PositiveFloat
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    beta2: Fraction = 0.999
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    gradient_clip: PositiveFloat | None = None
+    ema_decay: Fraction
+    label_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+
+
+class Baseline(Optimisation):
+    """A system trained from random weights."""
+
+    latents: Name
+    network: Network
+    diffusion: Diffusion
+
+
+class FineTuned(Optimisation):
+    """A system that starts from another's EMA weights; with gates, or (its control) without."""
+
+    start: Name
+    gates: Gates | None = None
+
+
+class Train(Section):
+    """Systems by name. Each gated system gets an ungated twin, `<name>-control`, with everything else equal."""
+
+    baselines: dict[Name, Baseline]
+    gated: Annotated[dict[Name, FineTuned], Field(min_length=1)]
+
+
+# ---------------------------------------------------------------- sample, score, tables
+
+
+class Sampler(Section):
+    """How latents are drawn: DDIM (Song et al., 2021); eta = 1 gives the ancestral DDPM step."""
+
+    steps: PositiveInt
+    guidance: Annotated[float, Field(ge=1)] = 1.0  # classifier-free guidance scale; 1 means none
+    eta: Annotated[float, Field(ge=0, le=1)] = 0.0
+    batch: PositiveInt  # items per network call
+
+
+class Classifier(Section):
+    """A small convolutional classifier trained on the data set; its features stand in for Inception's."""
+
+    kind: Literal["classifier"]
+    channels: tuple[PositiveInt, ...]
+    epochs: PositiveInt
+    batch: PositiveInt
+    learning_rate: PositiveFloat
+    seed: int = 0
+
+
+class Inception(Section):
+    """torch-fidelity's port of the FID-Inception network; `weights` is the path of its published file."""
+
+    kind: Literal["inception"]
+    weights: str
+
+
+Extractor = Annotated[Classifier | Inception, Field(discriminator="kind")]
+
+
+class Score(Section):
+    """Which data set is scored against, by which named protocol, through which network."""
+
+    data: Name
+    protocol: str
+    extractor: Extractor
+    batch: PositiveInt = 100
+
+
+class Row(Section):
+    """One row of the table: a row of the paper (or a new name), and the run that stands for it."""
+
+    row: str
+    system: Name
+    sampler: Name
+
+
+class Tables(Section):
+    """What is put beside the paper's numbers."""
+
+    scale: str  # printed in each row: at which scale our numbers were measured
+    tolerance: Fraction  # |ours - paper| / paper that still counts as reproduced, at the paper's own scale
+    rows: tuple[Row, ...]
+    picture: Name  # the sampler whose images are shown side by side
+
+
+class Protocol(Section):
+    """Everything that changes a score and is not the model; hashed into every result."""
+
+    samples: PositiveInt
+    labels: Literal["reference", "balanced", "random"]  # how the labels of the samples are dealt
+    reference: Literal["train", "test"]  # the split that is scored against
+    extractor: Literal["classifier", "inception"]
+    inception_score_splits: PositiveInt
+    paper_scale: bool = False  # may be compared with the paper's numbers

@@ -1,0 +1,74 @@
+"""Where every artefact lives, relative to the working folder. The CLI and the Snakefile both ask here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+RESULTS = Path("results")
+STATE = Path(".rdm")  # resumable state: outside every declared output, ignored by git and DVC
+MANIFEST = "manifest.json"
+
+
+def data(dataset: str) -> Path:
+    """Images and labels of one data set."""
+    return RESULTS / "data" / dataset
+
+
+def autoencoder(dataset: str, name: str) -> Path:
+    """One trained autoencoder, a folder that diffusers' `from_pretrained` loads."""
+    return RESULTS / "autoencoder" / dataset / name
+
+
+def latents(dataset: str, autoencoder_name: str) -> Path:
+    """The training images of one data set, encoded."""
+    return RESULTS / "latents" / dataset / autoencoder_name
+
+
+def extractor(dataset: str) -> Path:
+    """The classifier whose features score one data set."""
+    return RESULTS / "extractor" / dataset
+
+
+def run_name(experiment: str, system: str, seed: int) -> str:
+    """The name of one trained network: experiment, system and seed."""
+    return f"{experiment}-{system}-s{seed}"
+
+
+def train(run: str) -> Path:
+    """Weights, gates and log of one run."""
+    return RESULTS / "train" / run
+
+
+def train_state(run: str) -> Path:
+    """Where an interrupted training goes on from."""
+    return STATE / "train" / f"{run}.safetensors"
+
+
+def sample(run: str, sampler: str) -> Path:
+    """The images that one run drew with one sampler."""
+    return RESULTS / "sample" / run / sampler
+
+
+def sample_state(run: str, sampler: str, digest: str) -> Path:
+    """Where the finished shards of an interrupted sampling wait; the digest names the recipe they belong to."""
+    return STATE / "sample" / run / sampler / digest[:16]
+
+
+def score(run: str, sampler: str, protocol: str) -> Path:
+    """One JSON of scores."""
+    return RESULTS / "score" / run / sampler / f"{protocol}.json"
+
+
+def floor(dataset: str, protocol: str) -> Path:
+    """The scores of real training images: what a perfect generator would get."""
+    return RESULTS / "score" / "floor" / dataset / f"{protocol}.json"
+
+
+def table(name: str, suffix: str) -> Path:
+    """A regenerated table: `csv`, `md` or `tex`."""
+    return RESULTS / f"{name}.{suffix}"
+
+
+def figure(name: str) -> Path:
+    """A picture of the results."""
+    return RESULTS / "figures" / f"{name}.png"

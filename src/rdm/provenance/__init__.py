@@ -1,0 +1,1 @@
+"""What every artefact is made from: manifests, digests, whole-or-nothing writing."""

@@ -1,0 +1,81 @@
+"""Files that are whole or not there: written under a temporary name, renamed when complete."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rdm.errors import RdmError
+
+
+def canonical_json(value: Any) -> str:
+    """JSON whose bytes depend on the value alone: keys sorted, no spaces that vary."""
+    return json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
+
+
+def digest(value: Any) -> str:
+    """sha256 of a JSON-like value."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it into place if the block succeeds, delete it otherwise."""
+    with writable(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            yield temporary
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `folder`; it replaces `folder` if the block succeeds, and vanishes otherwise."""
+    with writable(folder.parent):
+        temporary = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            yield temporary
+            shutil.rmtree(folder, ignore_errors=True)
+            temporary.replace(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def writable(folder: Path) -> Iterator[None]:
+    """Turn the system's refusals to write below `folder` into one sentence."""
+    try:
+        yield
+    except (PermissionError, FileExistsError, NotADirectoryError) as error:
+        name = error.filename or folder
+        raise RdmError(f"Cannot write {name} ({error.strerror}); check its owner and permissions.") from None
+    except OSError as error:
+        if error.errno in _DISK_ERRORS:
+            raise RdmError(f"Cannot write below {folder} ({error.strerror}); free some space.") from None
+        raise
+
+
+_DISK_ERRORS = {28, 30, 122}  # no space left, read-only file system, quota exceeded
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as canonical JSON, whole or not at all."""
+    with whole_file(path) as temporary:
+        temporary.write_text(canonical_json(value), encoding="utf-8")

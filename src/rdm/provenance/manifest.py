@@ -1,0 +1,130 @@
+"""The sidecar of every artefact: which verb made it, from which parameters, inputs and code.
+
+An artefact is a folder with a `manifest.json`. A later stage opens it with `read`, which recomputes the hash of every
+file, and compares its recipe with what the present parameters would make.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rdm import paths
+from rdm.errors import ArtefactError
+from rdm.provenance.code import code_digest
+from rdm.provenance.files import digest, file_digest, whole_folder
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What determines an artefact's content.
+
+    verb: the `rdm` verb that makes it, also the name of the stage's package.
+    parameters: the values it depends on, JSON-like.
+    inputs: what it reads, as name -> digest.
+    """
+
+    verb: str
+    parameters: dict[str, Any]
+    inputs: dict[str, str] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The recipe with the digest of the stage's code, as it stands in the manifest."""
+        # a round trip through JSON, so that it equals what is read back (tuples become lists)
+        content: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return {**content, "code": code_digest(self.verb)}
+
+    @property
+    def digest(self) -> str:
+        """sha256 over verb, parameters, inputs and code."""
+        return digest(self.as_dict())
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A finished folder: `digest` covers its files, `facts` holds what its stage recorded."""
+
+    folder: Path
+    recipe: dict[str, Any]
+    digest: str
+    facts: dict[str, Any]
+
+
+def read(folder: Path, remedy: str, parameters: dict[str, Any] | None = None) -> Artefact:
+    """Open a finished artefact and verify it.
+
+    remedy: the command that makes it, for the error message.
+    parameters: what it must have been made with; None skips that check.
+    Raises ArtefactError if it is missing, a file is missing or damaged, or its parameters are others.
+    """
+    path = folder / paths.MANIFEST
+    if not path.is_file():
+        raise ArtefactError(f"{folder} is not there yet; run `{remedy}` first.")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        files, recipe = manifest["files"], manifest["recipe"]
+    except (ValueError, KeyError, TypeError):
+        raise ArtefactError(f"{path} is damaged; remove {folder} and run `{remedy}` again.") from None
+    for name, expected in files.items():
+        file = folder / name
+        if not file.is_file():
+            raise ArtefactError(f"{file} is missing; remove {folder} and run `{remedy}` again.")
+        if file_digest(file) != expected:
+            raise ArtefactError(f"{file} is damaged (its sha256 changed); remove {folder} and run `{remedy}` again.")
+    if parameters is not None:
+        wanted = json.loads(json.dumps(parameters))
+        if recipe["parameters"] != wanted:
+            difference = _first_difference(recipe["parameters"], wanted)
+            raise ArtefactError(
+                f"{folder} was made with other parameters ({difference}); run `{remedy} --overwrite` to replace it."
+            )
+    return Artefact(folder, recipe, digest(files), manifest["facts"])
+
+
+def is_current(folder: Path, recipe: Recipe, remedy: str, overwrite: bool) -> bool:
+    """Whether `folder` already holds what `recipe` makes. Refuses to touch a finished artefact of another recipe.
+
+    Raises ArtefactError if one is there and `overwrite` is not set.
+    """
+    if overwrite or not (folder / paths.MANIFEST).is_file():
+        return False
+    found = read(folder, remedy, recipe.parameters)
+    if found.recipe != recipe.as_dict():
+        what = "input files" if found.recipe["inputs"] != recipe.as_dict()["inputs"] else "code"
+        raise ArtefactError(f"{folder} was made from other {what}; run `{remedy} --overwrite` to replace it.")
+    return True
+
+
+@contextmanager
+def build(folder: Path, recipe: Recipe) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Make an artefact: yields a scratch folder and a dict for facts; on success it becomes `folder`, with a manifest.
+
+    The manifest's `files` and `recipe` depend on content alone; `seconds` is the only value that varies between runs.
+    """
+    started = time.monotonic()
+    facts: dict[str, Any] = {}
+    with whole_folder(folder) as scratch:
+        yield scratch, facts
+        files = {str(f.relative_to(scratch)): file_digest(f) for f in sorted(scratch.rglob("*")) if f.is_file()}
+        manifest = {
+            "recipe": recipe.as_dict(),
+            "files": files,
+            "facts": facts,
+            "seconds": round(time.monotonic() - started, 1),
+        }
+        (scratch / paths.MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+
+
+def _first_difference(there: Any, now: Any, key: str = "") -> str:
+    """The first value in which two JSON trees differ, in words."""
+    if isinstance(there, dict) and isinstance(now, dict):
+        for name in [*there, *(n for n in now if n not in there)]:
+            if there.get(name) != now.get(name):
+                return _first_difference(there.get(name), now.get(name), f"{key}.{name}".lstrip("."))
+    return f"{key}: {there!r} there, {now!r} now"

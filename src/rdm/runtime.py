@@ -1,0 +1,31 @@
+"""The device and the settings under which everything numerical runs."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from rdm.errors import UsageError
+from rdm.params import Experiment
+
+
+def prepare(experiment: Experiment) -> torch.device:
+    """Choose the device and make the run repeatable on it; returns the device.
+
+    `auto` takes the first GPU, if there is one. Deterministic algorithms are asked for; TF32 is off, so that scores
+    of one model agree between devices. Raises UsageError if the device asked for is not there.
+    """
+    torch.set_num_threads(experiment.threads)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS may not repeat itself
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    name = experiment.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError):
+        raise UsageError(f"device: {name!r} is not available here; set `device: auto` or `device: cpu`.") from None
+    return torch.device(name)

@@ -1,0 +1,1 @@
+"""Scores of generated images against a reference set, under a named protocol."""

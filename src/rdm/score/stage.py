@@ -1,0 +1,106 @@
+"""`rdm score`: FID, sFID and IS of every sample set of a run, from one pass of the extractor over each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
+from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, isc_features_to_metric
+
+from rdm import paths
+from rdm.data import stage as data
+from rdm.params import Experiment
+from rdm.params.dependencies import MAKE_EXTRACTOR, of_extractor, of_score, of_scoring
+from rdm.params.schema import Classifier
+from rdm.provenance.files import digest, write_json
+from rdm.provenance.manifest import Recipe, read
+from rdm.runtime import prepare
+from rdm.sample import stage as sample
+from rdm.score.extractors import build_extractor, extract
+
+
+class Scorer:
+    """A reference, its features, and the protocol under which images are compared with it."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+        self.protocol = experiment.protocol
+        self.device = prepare(experiment)
+        self.reference = data.load(experiment, experiment.score.data, self.protocol.reference)
+        parameters = experiment.score.extractor
+        folder = paths.extractor(experiment.score.data)
+        self.inputs = {"reference": self.reference.artefact.digest}
+        if isinstance(parameters, Classifier):
+            self.inputs["extractor"] = read(folder, MAKE_EXTRACTOR, of_extractor(experiment)).digest
+        self.extractor: FeatureExtractorBase = build_extractor(parameters, folder, self.device)
+        self.statistics = self._statistics(self._features(self.reference.images))
+
+    def score(self, images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        """fid, sfid, is of uint8 (N, H, W, C) images; with a classifier, also how often it sees the label asked for."""
+        features = self._features(images)
+        statistics = self._statistics(features)
+        values = {
+            name: fid_statistics_to_metric(statistics[layer], self.statistics[layer], False)[KEY_METRIC_FID]
+            for name, layer in (("fid", "pool"), ("sfid", "spatial"))
+        }
+        splits = self.protocol.inception_score_splits
+        values["is"] = isc_features_to_metric(features["logits"], splits, shuffle=False)[KEY_METRIC_ISC_MEAN]
+        if isinstance(self.experiment.score.extractor, Classifier):
+            values["accuracy"] = float((features["logits"].argmax(1).numpy() == labels).mean())
+        return values
+
+    def write(self, path: Path, recipe: Recipe, values: dict[str, float], facts: dict[str, Any]) -> None:
+        """One score file: the values, and everything they depend on."""
+        dimensions = {layer: len(statistics["mu"]) for layer, statistics in self.statistics.items()}
+        content = {
+            "values": values,
+            "protocol": self.experiment.score.protocol,
+            "protocol_digest": digest(of_scoring(self.experiment)),
+            "dimensions": dimensions,
+            "reference_items": len(self.reference.labels),
+            **facts,
+            "device": self.device.type,
+            "recipe": recipe.as_dict(),
+        }
+        write_json(path, content)
+
+    def _features(self, images: np.ndarray) -> dict[str, Tensor]:
+        return extract(self.extractor, images, self.experiment.score.batch, self.device)
+
+    def _statistics(self, features: dict[str, Tensor]) -> dict[str, dict[str, np.ndarray]]:
+        return {layer: fid_features_to_statistics(features[layer].double()) for layer in ("pool", "spatial")}
+
+
+def run(experiment: Experiment, names: list[str]) -> list[Path]:
+    """Score every sample set of the runs `names`; returns the score files."""
+    for name in names:
+        experiment.find_run(name)
+    scorer = Scorer(experiment)
+    written = []
+    for name in names:
+        system, seed = experiment.find_run(name)
+        for sampler in experiment.samplers_of(system):
+            samples = sample.load(experiment, name, sampler)
+            recipe = Recipe(
+                "score", of_score(experiment, name, sampler), {**scorer.inputs, "samples": samples.artefact.digest}
+            )
+            path = paths.score(name, sampler, experiment.score.protocol)
+            facts = {"items": len(samples.labels), "nfe": samples.artefact.facts["nfe"], "seed": seed}
+            scorer.write(path, recipe, scorer.score(samples.images, samples.labels), facts)
+            written.append(path)
+    return written
+
+
+def run_floor(experiment: Experiment) -> Path:
+    """Score the real images of the other split: what a perfect generator would get; returns the score file."""
+    scorer = Scorer(experiment)
+    other = data.load(experiment, experiment.score.data, "train" if scorer.protocol.reference == "test" else "test")
+    path = paths.floor(experiment.score.data, experiment.score.protocol)
+    recipe = Recipe("score", of_scoring(experiment), scorer.inputs)
+    facts = {"items": len(other.labels), "nfe": 0, "seed": None}
+    scorer.write(path, recipe, scorer.score(other.images, other.labels), facts)
+    return path

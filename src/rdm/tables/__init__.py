@@ -1,0 +1,1 @@
+"""Our scores beside the paper's numbers. No torch here."""

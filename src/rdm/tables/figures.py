@@ -1,0 +1,56 @@
+"""Pictures of the results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from rdm import paths
+from rdm.params import CONTROL, Experiment
+from rdm.params.dependencies import make_sample, of_sample
+from rdm.provenance.files import whole_file
+from rdm.provenance.manifest import read
+
+PER_CLASS = 2
+CLASSES = 10
+
+
+def draw_samples(experiment: Experiment, path: Path) -> Path:
+    """The same seeds and labels side by side: per gated system a line for its start, its control, and itself."""
+    sampler, seed = experiment.tables.picture, experiment.seeds[0]
+    lines = []
+    for gated, entry in experiment.train.gated.items():
+        for system, label in ((entry.start, "baseline"), (gated + CONTROL, "control"), (gated, "gated")):
+            run = paths.run_name(experiment.name, system, seed)
+            lines.append((f"{gated}: {label}", _pick(experiment, run, sampler)))
+    columns = len(lines[0][1])
+    figure, grid = plt.subplots(
+        len(lines), columns, figsize=(0.45 * columns + 1.6, 0.5 * len(lines) + 0.6), squeeze=False
+    )
+    for line, (label, images) in zip(grid, lines, strict=True):
+        for axes, image in zip(line, images, strict=True):
+            axes.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=255)
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+        line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
+    figure.suptitle(
+        f"{experiment.name}: the same seed ({seed}) and labels in every line, sampler {sampler!r}", fontsize=10
+    )
+    figure.subplots_adjust(
+        left=1.6 / (0.45 * columns + 1.6), right=0.99, top=0.9, bottom=0.02, wspace=0.08, hspace=0.08
+    )
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
+    plt.close(figure)
+    return path
+
+
+def _pick(experiment: Experiment, run: str, sampler: str) -> list[np.ndarray]:
+    """The first images of each of the first classes, (H, W, C) uint8."""
+    artefact = read(paths.sample(run, sampler), make_sample(run), of_sample(experiment, run, sampler))
+    shards = [np.load(file) for file in sorted(artefact.folder.glob("*.npz"))]
+    images = np.concatenate([shard["arr_0"] for shard in shards])
+    labels = np.concatenate([shard["arr_1"] for shard in shards])
+    return [image for label in range(CLASSES) for image in images[labels == label][:PER_CLASS]]

@@ -1,0 +1,81 @@
+"""Our score files: read, checked, summarised over seeds."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rdm import paths
+from rdm.errors import ArtefactError
+from rdm.params import CONTROL, Experiment
+from rdm.params.dependencies import MAKE_FLOOR, Values, make_score, of_score, of_scoring
+from rdm.provenance.files import digest
+
+METRICS = ("fid", "sfid", "is", "accuracy")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One metric over seeds. values: one per seed, in the order of the experiment's seeds."""
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean over seeds."""
+        return statistics.fmean(self.values)
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation over seeds (n - 1); None for a single one."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+    def minus(self, other: Measured) -> Measured:
+        """Paired differences, seed by seed."""
+        return Measured(tuple(a - b for a, b in zip(self.values, other.values, strict=True)))
+
+
+def read_scores(experiment: Experiment, system: str, sampler: str) -> dict[str, Measured]:
+    """Every metric of a system over its seeds. Raises ArtefactError for a score of other parameters or protocol."""
+    runs = [paths.run_name(experiment.name, system, seed) for seed in experiment.seeds]
+    scores = [
+        _read(
+            paths.score(run, sampler, experiment.score.protocol),
+            make_score(run),
+            experiment,
+            of_score(experiment, run, sampler),
+        )
+        for run in runs
+    ]
+    return {m: Measured(tuple(score[m] for score in scores)) for m in METRICS if all(m in score for score in scores)}
+
+
+def read_control(experiment: Experiment, system: str, sampler: str) -> dict[str, Measured] | None:
+    """The scores of a gated system's ungated twin; None for a baseline."""
+    return read_scores(experiment, system + CONTROL, sampler) if system in experiment.train.gated else None
+
+
+def read_floor(experiment: Experiment) -> dict[str, Measured]:
+    """The scores of real images."""
+    path = paths.floor(experiment.score.data, experiment.score.protocol)
+    score = _read(path, MAKE_FLOOR, experiment, of_scoring(experiment))
+    return {metric: Measured((score[metric],)) for metric in METRICS if metric in score}
+
+
+def _read(path: Path, remedy: str, experiment: Experiment, parameters: Values) -> dict[str, float]:
+    if not path.is_file():
+        raise ArtefactError(f"{path} is not there yet; run `{remedy}` first.")
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        protocol, recipe = content["protocol_digest"], content["recipe"]["parameters"]
+        values = {name: float(value) for name, value in content["values"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ArtefactError(f"{path} is damaged; run `{remedy}` again.") from None
+    if protocol != digest(of_scoring(experiment)):
+        raise ArtefactError(f"{path} was scored under another protocol or extractor; run `{remedy}` again.")
+    if recipe != json.loads(json.dumps(parameters)):
+        raise ArtefactError(f"{path} was made with other parameters; run `{remedy}` again.")
+    return values

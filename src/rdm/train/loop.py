@@ -1,0 +1,126 @@
+"""The training loop: a pure function of (seed, step), interruptible anywhere, exact on resume."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from rdm.diffusion.process import scheduler, training_loss
+from rdm.errors import RdmError
+from rdm.models.gates import gate_parameters
+from rdm.models.sensitivity import record_states, supervise
+from rdm.params.schema import Diffusion, Gates, Optimisation
+from rdm.progress import progress
+from rdm.randomness import batch_items, generator
+from rdm.train.state import TrainingState
+
+LOG_EVERY = 50  # steps
+SAVE_EVERY = 30  # seconds: what a killed run loses at most
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training. stream: the seed of everything random in it. latents: float32 (N, C, h, w). labels: int64 (N,)."""
+
+    optimisation: Optimisation
+    diffusion: Diffusion
+    gates: Gates | None
+    latents: Tensor
+    labels: Tensor
+    null_label: int
+    stream: int
+    digest: str
+    state_path: Path
+
+
+def fit(model: nn.Module, job: Job, device: torch.device) -> TrainingState:
+    """Train `model` in place; returns the final state, whose `ema` is the result.
+
+    Goes on from job.state_path if it holds a state of the same digest. Raises RdmError if the loss is not finite.
+    """
+    model = model.to(device).train()
+    ema = copy.deepcopy(model).eval().requires_grad_(False)
+    state = TrainingState(model, ema, _optimiser(model, job), torch.zeros((), device=device), step=0, log=[])
+    state.restore(job.state_path, job.digest)
+    data = job.latents.to(device), job.labels.to(device)
+    saved = time.monotonic()
+    with progress("train", job.optimisation.steps, state.step) as bar:
+        while state.step < job.optimisation.steps:
+            _step(state, job, data)
+            bar.update()
+            if time.monotonic() - saved > SAVE_EVERY:
+                state.save(job.state_path, job.digest)
+                saved = time.monotonic()
+    return state
+
+
+def _optimiser(model: nn.Module, job: Job) -> torch.optim.Optimizer:
+    """AdamW; gates are a group of their own, with their own rate and no decay. `base` is the rate after warm-up."""
+    gates = gate_parameters(model)
+    gate_ids = {id(parameter) for parameter in gates}
+    weights = [parameter for parameter in model.parameters() if id(parameter) not in gate_ids]
+    optimisation = job.optimisation
+    groups = [{"params": weights, "base": optimisation.learning_rate, "weight_decay": optimisation.weight_decay}]
+    if job.gates is not None:
+        groups.append({"params": gates, "base": job.gates.learning_rate, "weight_decay": 0.0})
+    return torch.optim.AdamW(groups, lr=optimisation.learning_rate, betas=(0.9, optimisation.beta2), fused=True)
+
+
+def _step(state: TrainingState, job: Job, data: tuple[Tensor, Tensor]) -> None:
+    """One optimiser step, with everything that follows it."""
+    optimisation, step = job.optimisation, state.step
+    warmup = min(1.0, (step + 1) / optimisation.warmup_steps) if optimisation.warmup_steps else 1.0
+    for group in state.optimiser.param_groups:
+        group["lr"] = group["base"] * warmup
+    logs = (step + 1) % LOG_EVERY == 0 or step + 1 == optimisation.steps
+    supervised = job.gates is not None and job.gates.supervision.kind != "none"
+    with record_states(state.model) if logs or supervised else contextlib.nullcontext() as states:
+        loss = training_loss(state.model, scheduler(job.diffusion), *draw_batch(job, data, step))
+    state.optimiser.zero_grad()
+    loss.backward()
+    if optimisation.gradient_clip is not None:
+        torch.nn.utils.clip_grad_norm_(state.model.parameters(), optimisation.gradient_clip)
+    profile = states.profile() if logs and states else None
+    state.optimiser.step()
+    share = 0.0
+    if supervised and states and job.gates:
+        share = supervise(states, job.gates.supervision, job.gates.learning_rate * warmup)
+    update_ema(state.ema, state.model, optimisation.ema_decay)
+    state.loss_sum += loss.detach()
+    state.step += 1
+    if logs:
+        _log(state, profile, share)
+
+
+def draw_batch(job: Job, data: tuple[Tensor, Tensor], step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Latents, noise, timesteps and labels (some dropped to the null label) of a step: a function of (stream, step)."""
+    latents, labels = data
+    batch, random = job.optimisation.batch, generator(job.stream, "step", step)
+    items = batch_items(job.stream, step, batch, len(latents)).to(latents.device)
+    noise = torch.randn(batch, *latents.shape[1:], generator=random).to(latents.device)
+    timesteps = torch.randint(job.diffusion.timesteps, (batch,), generator=random).to(latents.device)
+    dropped = (torch.rand(batch, generator=random) < job.optimisation.label_dropout).to(latents.device)
+    return latents[items], noise, timesteps, labels[items].masked_fill(dropped, job.null_label)
+
+
+@torch.no_grad()
+def update_ema(ema: nn.Module, model: nn.Module, decay: float) -> None:
+    """ema <- decay * ema + (1 - decay) * model, for every parameter, the gates' included."""
+    torch._foreach_lerp_(list(ema.parameters()), list(model.parameters()), 1 - decay)
+
+
+def _log(state: TrainingState, profile: Tensor | None, share: float) -> None:
+    """A log line: mean loss since the last one, r_i by depth, share of units on which the supervision acts."""
+    steps = state.step - (state.log[-1]["step"] if state.log else 0)
+    loss = float(state.loss_sum) / steps
+    if loss != loss or abs(loss) == float("inf"):
+        raise RdmError(f"The loss is {loss} at step {state.step}; lower learning_rate or set gradient_clip.")
+    state.loss_sum.zero_()
+    sensitivity = [round(value, 6) for value in profile.tolist()] if profile is not None else None
+    state.log.append({"step": state.step, "loss": loss, "sensitivity": sensitivity, "supervised_share": share})

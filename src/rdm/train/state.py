@@ -1,0 +1,71 @@
+"""Resumable state of a training run: one safetensors file outside every declared output.
+
+It holds model, EMA, Adam's moments and the log, with the digest of (parameters, data, code) it belongs to. There is no
+random state to save, since batch and noise of a step are functions of (seed, step).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from rdm.provenance.files import whole_file
+
+
+@dataclass
+class TrainingState:
+    """Everything that changes during training."""
+
+    model: nn.Module
+    ema: nn.Module
+    optimiser: torch.optim.Optimizer
+    loss_sum: Tensor  # float32 scalar: sum of the losses since the last log line
+    step: int
+    log: list[dict[str, Any]]
+
+    def save(self, path: Path, digest: str) -> None:
+        """Write the state, whole or not at all."""
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self._tensors().items()}
+        metadata = {"digest": digest, "step": str(self.step), "log": json.dumps(self.log)}
+        with whole_file(path) as temporary:
+            save_file(tensors, temporary, metadata)
+
+    def restore(self, path: Path, digest: str) -> bool:
+        """Take over a saved state if it belongs to `digest`; a state of other parameters is removed."""
+        try:
+            with safe_open(path, framework="pt") as stored:
+                metadata = stored.metadata() or {}
+                if metadata.get("digest") == digest:
+                    self._create_moments()
+                    for name, tensor in self._tensors().items():
+                        tensor.data.copy_(stored.get_tensor(name))
+                    self.step = int(metadata["step"])
+                    self.log = json.loads(metadata["log"])
+                    return True
+        except FileNotFoundError:
+            return False
+        except SafetensorError:
+            pass  # damaged: as good as none
+        path.unlink()
+        return False
+
+    def _tensors(self) -> dict[str, Tensor]:
+        named = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        named |= {f"ema.{name}": tensor for name, tensor in self.ema.state_dict().items()}
+        for number, moments in self.optimiser.state_dict()["state"].items():
+            named |= {f"adam.{number}.{name}": moment for name, moment in moments.items()}
+        return {**named, "loss_sum": self.loss_sum}
+
+    def _create_moments(self) -> None:
+        """Adam makes its moments at its first step: take one, for the moments' sake; all it changes is overwritten."""
+        for group in self.optimiser.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = torch.zeros_like(parameter)
+        self.optimiser.step()

@@ -1,0 +1,24 @@
+# one rule per run, since its outputs are the samplers that the table asks of it
+for run_, samplers_ in TABLED.items():
+
+    rule:
+        name:
+            f"sample_{run_.replace('-', '_')}"
+        input:
+            manifest(paths.train(run_)),
+            latents_of(run_),
+            manifest(paths.data(EXPERIMENT.score.data)),
+        output:
+            [manifest(paths.sample(run_, sampler)) for sampler in samplers_],
+        log:
+            f"logs/sample/{run_}.log",
+        message:
+            f"sample {run_}"
+        params:
+            file=PARAMS,
+            run=run_,
+            values={s: dependencies.of_sample(EXPERIMENT, run_, s) for s in samplers_},
+            code=code_digest("sample"),
+        threads: EXPERIMENT.threads
+        shell:
+            "rdm sample {params.run} --params {params.file:q} > {log} 2>&1"

@@ -1,0 +1,76 @@
+SCORED = EXPERIMENT.score.data
+CLASSIFIER = [manifest(paths.extractor(SCORED))] if EXPERIMENT.score.extractor.kind == "classifier" else []
+FLOOR = str(paths.floor(SCORED, EXPERIMENT.score.protocol))
+
+
+def score_files(system):
+    """The score files of a system: its seeds and samplers."""
+    return [
+        str(paths.score(run, sampler, EXPERIMENT.score.protocol))
+        for run in TABLED
+        if RUNS[run][0] == system
+        for sampler in TABLED[run]
+    ]
+
+
+rule extractor:
+    input:
+        manifest(paths.data(SCORED)),
+    output:
+        manifest(paths.extractor(SCORED)),
+    log:
+        "logs/extractor.log",
+    message:
+        "train the classifier that scores"
+    params:
+        file=PARAMS,
+        values=dependencies.of_extractor(EXPERIMENT),
+        code=code_digest("extractor"),
+    threads: EXPERIMENT.threads
+    shell:
+        "rdm extractor --params {params.file:q} > {log} 2>&1"
+
+
+rule floor:
+    input:
+        manifest(paths.data(SCORED)),
+        CLASSIFIER,
+    output:
+        FLOOR,
+    log:
+        "logs/score/floor.log",
+    message:
+        "score real images: the floor"
+    params:
+        file=PARAMS,
+        values=dependencies.of_scoring(EXPERIMENT),
+        code=code_digest("score"),
+    threads: EXPERIMENT.threads
+    shell:
+        "rdm score floor --params {params.file:q} > {log} 2>&1"
+
+
+# one rule per system: its seeds are scored in one process, which loads the extractor once
+for system_ in dict.fromkeys(RUNS[run][0] for run in TABLED):
+
+    rule:
+        name:
+            f"score_{system_.replace('-', '_')}"
+        input:
+            [manifest(paths.sample(run, s)) for run in TABLED if RUNS[run][0] == system_ for s in TABLED[run]],
+            manifest(paths.data(SCORED)),
+            CLASSIFIER,
+        output:
+            score_files(system_),
+        log:
+            f"logs/score/{system_}.log",
+        message:
+            f"score {system_}"
+        params:
+            file=PARAMS,
+            runs=[run for run in TABLED if RUNS[run][0] == system_],
+            values=dependencies.of_scoring(EXPERIMENT),
+            code=code_digest("score"),
+        threads: EXPERIMENT.threads
+        shell:
+            "rdm score {params.runs} --params {params.file:q} > {log} 2>&1"
