@@ -1,4 +1,4 @@
-"""The command line: one verb per stage, each usable alone. No logic here, and nothing heavy imported before it is used."""
+"""The command line: one verb per stage, each usable alone. No logic, and no heavy import before it is needed."""
 
 from __future__ import annotations
 

@@ -76,9 +76,7 @@ def _store(folder: Path, name: str, split: Split, shape: tuple[int, int, int]) -
     """Write the images one by one into a memory-mapped array: a data set may be larger than memory."""
     count = len(split.labels)
     np.save(folder / f"{name}_labels.npy", split.labels)
-    images = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
-        folder / f"{name}_images.npy", mode="w+", dtype=np.uint8, shape=(count, *shape)
-    )
+    images = np.lib.format.open_memmap(folder / f"{name}_images.npy", mode="w+", dtype=np.uint8, shape=(count, *shape))
     with progress(f"{name} images", count) as bar:
         for index, image in enumerate(split.pixels):
             images[index] = image

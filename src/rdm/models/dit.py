@@ -17,7 +17,7 @@ class _Conditioning(nn.Module):
         return timestep
 
 
-class DiT(DiTTransformer2DModel):  # type: ignore[misc]
+class DiT(DiTTransformer2DModel):
     """The official DiT: one embedding of timestep and label for all blocks.
 
     diffusers gives each block an embedding of its own (28 copies in DiT-XL/2) that differs from the official one in

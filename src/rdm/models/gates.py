@@ -28,7 +28,7 @@ from rdm.params.schema import Gates
 class Gate(nn.Module):
     """delta and beta of one unit, float32 of shape (channels,) or (1,), both zero at the start.
 
-    channel_dim: where the channels lie in the unit's output (-1 for tokens, 1 for feature maps).
+    channel_dim: where the channels lie in the unit's output, from the end: -1 for tokens, -3 for feature maps.
     """
 
     def __init__(self, size: int, channel_dim: int) -> None:
@@ -39,10 +39,8 @@ class Gate(nn.Module):
 
     def forward(self, identity: Tensor, output: Tensor) -> Tensor:
         """identity and output of the ungated unit, of one shape -> output of the gated unit."""
-        if self.channel_dim == -1:
-            delta, beta = self.delta, self.beta
-        else:
-            delta, beta = self.delta[:, None, None], self.beta[:, None, None]
+        trailing = (1,) * (-1 - self.channel_dim)  # feature maps: height and width follow the channels
+        delta, beta = self.delta.view(-1, *trailing), self.beta.view(-1, *trailing)
         return output + delta * (output - identity) + beta
 
 
@@ -53,7 +51,7 @@ class GatedUnit(nn.Module):
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The ungated unit's output, gated."""
-        output = super().forward(hidden_states, *args, **kwargs)  # type: ignore[misc]
+        output = super().forward(hidden_states, *args, **kwargs)
         return self.gate(identity_path(self)(hidden_states), output)  # type: ignore[no-any-return]
 
 
@@ -75,7 +73,7 @@ def attach_gates(model: nn.Module, gates: Gates) -> nn.Module:
     for unit in units.values():
         channels, channel_dim = _channels(unit)
         unit.gate = Gate(channels if gates.shape == "channel" else 1, channel_dim).to(next(unit.parameters()).device)
-        unit.__class__ = _gated_class(type(unit))
+        unit.__class__ = _gated_class(type(unit))  # type: ignore[arg-type]
     return model
 
 
@@ -114,7 +112,7 @@ def _unchanged(hidden_states: Tensor) -> Tensor:
 
 
 def _channels(unit: nn.Module) -> tuple[int, int]:
-    """Number of channels of a unit's output, and the dimension in which they lie."""
+    """Number of channels of a unit's output, and the dimension in which they lie, from the end."""
     if isinstance(unit, ResnetBlock2D):
-        return unit.out_channels, 1
+        return unit.out_channels, -3
     return unit.norm3.normalized_shape[0], -1  # type: ignore[union-attr, index, return-value]

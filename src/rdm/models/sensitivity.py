@@ -1,8 +1,8 @@
 """How sensitive the loss is to each residual state (Sec. 2.3, Fig. 5), and the gates' supervision (reading R6).
 
 States z_0 ... z_L of the residual stack; g_i = dLoss/dz_i; n_i = the norm of g_i per sample, averaged over the batch.
-The profile r_i = log(n_i / n_L), i < L, comes from the ordinary backward pass, and so does v_i = J_i^T (alpha_i g_{i+1}):
-what reached z_i through the residual branch F_i, that is g_i minus what came along the identity path.
+The profile r_i = log(n_i / n_L), i < L, comes from the ordinary backward pass, and so does what reached z_i through
+the residual branch, v_i = J_i^T (alpha_i g_{i+1}): it is g_i minus what came along the identity path.
 
 The paper names a supervision of weight 0.35 and gives no formula. Ours penalises a profile that decays towards
 shallow depth (`hinge`: S = mean max(0, -r_i)^2) or that moves at all (`preserve`: S = mean r_i^2). Its gradient is
@@ -68,7 +68,7 @@ def record_states(model: nn.Module) -> Iterator[States]:
 
 @torch.no_grad()
 def supervise(states: States, supervision: Supervision, learning_rate: float) -> float:
-    """One gradient step of the supervision on the gates' alpha, after a backward pass; returns the share of units it met.
+    """One gradient step of the supervision on every alpha, after a backward pass; returns the share of units it met.
 
     It is decoupled from Adam as AdamW's weight decay is: alpha_k -= learning_rate * weight * dS/dalpha_k. Inside Adam
     the weight would be normalised away; so 0.35 means 0.35. Beta receives no gradient from this term.
@@ -82,7 +82,7 @@ def supervise(states: States, supervision: Supervision, learning_rate: float) ->
         if isinstance(unit, GatedUnit):
             alpha = 1 + unit.gate.delta.mean()
             gradient = upstream[k] * _log_norm_slope(states, k) / alpha
-            unit.gate.delta -= learning_rate * supervision.weight * gradient / unit.gate.delta.numel()
+            unit.gate.delta.sub_(learning_rate * supervision.weight * gradient / unit.gate.delta.numel())
     return float((slope != 0).float().mean())
 
 
@@ -96,13 +96,15 @@ def _log_norm_slope(states: States, k: int) -> Tensor:
     through_residual = gradient - along_identity
     norms = _norms(gradient)
     aligned = (gradient * through_residual).flatten(1).sum(1) / norms.clamp(min=torch.finfo(norms.dtype).tiny)
-    return aligned.mean() / norms.mean()
+    slope: Tensor = aligned.mean() / norms.mean()
+    return slope
 
 
 def _gradient(state: Tensor) -> Tensor:
     assert state.grad is not None, "call backward() first"
-    return state.grad
+    return state.grad.detach()
 
 
 def _norms(gradient: Tensor) -> Tensor:
-    return gradient.flatten(1).norm(dim=1)
+    norms: Tensor = torch.linalg.vector_norm(gradient.flatten(1), dim=1)
+    return norms

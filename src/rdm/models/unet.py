@@ -11,7 +11,7 @@ from rdm.params import schema
 TOKEN = 512  # width of the class token that the cross-attention sees, as in LDM's ImageNet models
 
 
-class AddedLabelUNet(UNet2DModel):  # type: ignore[misc]
+class AddedLabelUNet(UNet2DModel):
     """The label's embedding is added to the timestep's."""
 
     def __init__(self, parameters: schema.UNet, channels: int, size: int, classes: int) -> None:
@@ -29,7 +29,7 @@ class AddedLabelUNet(UNet2DModel):  # type: ignore[misc]
         return output
 
 
-class CrossAttentionUNet(UNet2DConditionModel):  # type: ignore[misc]
+class CrossAttentionUNet(UNet2DConditionModel):
     """The label's embedding is a token that every attention layer attends to, as in LDM's ImageNet models."""
 
     def __init__(self, parameters: schema.UNet, channels: int, size: int, classes: int) -> None:

@@ -41,7 +41,7 @@ def of_train(experiment: Experiment, run: str) -> Values:
 def of_sample(experiment: Experiment, run: str, sampler: str) -> Values:
     """The images of one run and sampler; of the protocol, only how many and of which labels."""
     protocol = experiment.protocol
-    dealt = {"samples": protocol.samples, "labels": protocol.labels}
+    dealt: Values = {"samples": protocol.samples, "labels": protocol.labels}
     if protocol.labels == "reference":
         dealt |= {"reference": protocol.reference, **of_data(experiment, experiment.score.data)}
     return {"sample": experiment.sample[sampler].model_dump(), "dealt": dealt, **of_train(experiment, run)}

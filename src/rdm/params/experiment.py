@@ -11,6 +11,7 @@ from rdm.params.schema import (
     Autoencoder,
     Baseline,
     Data,
+    DiT,
     FineTuned,
     Name,
     Protocol,
@@ -69,32 +70,45 @@ class Experiment(Section):
         return sorted({row.sampler for row in self.tables.rows if row.system == twin})
 
     @model_validator(mode="after")
-    def names_exist(self) -> Experiment:
+    def fits_together(self) -> Experiment:
         """Every name that one section uses is declared in another."""
         for name, autoencoder in self.latents.items():
             _declared(f"latents.{name}.data", autoencoder.data, self.data)
+        _declared("score.data", self.score.data, self.data)
+        if self.score.extractor.kind != self.protocol.extractor:
+            raise ParameterError(
+                f"score.extractor.kind: protocol {self.score.protocol!r} is for {self.protocol.extractor!r}."
+            )
+        self._check_systems()
+        self._check_tables()
+        return self
+
+    def _check_systems(self) -> None:
         for name, baseline in self.train.baselines.items():
             _declared(f"train.baselines.{name}.latents", baseline.latents, self.latents)
             network = baseline.network
             if isinstance(network, UNet) and len(network.attention) != len(network.block_channels):
                 raise ParameterError(f"train.baselines.{name}.network: attention needs one entry per block_channels.")
+            if isinstance(network, DiT) and network.width % network.heads:
+                raise ParameterError(f"train.baselines.{name}.network: width must be a multiple of heads.")
         for name, gated in self.train.gated.items():
             _declared(f"train.gated.{name}.start", gated.start, self.train.baselines)
             if name in self.train.baselines:
                 raise ParameterError(f"train.gated.{name}: a baseline has the same name; rename one of them.")
             if gated.gates is None:
                 raise ParameterError(f"train.gated.{name}.gates is missing; the ungated control is made by itself.")
-        _declared("score.data", self.score.data, self.data)
+
+    def _check_tables(self) -> None:
         for row in self.tables.rows:
             _declared(f"tables.rows: {row.row}: system", row.system, {**self.train.baselines, **self.train.gated})
             _declared(f"tables.rows: {row.row}: sampler", row.sampler, self.sample)
+        _declared("tables.picture", self.tables.picture, self.sample)
         for name, gated in self.train.gated.items():
             for system in (name, gated.start):
                 if self.tables.picture not in self.samplers_of(system):
                     raise ParameterError(
                         f"tables.picture: no row of the table samples {system!r} with {self.tables.picture!r}; add one."
                     )
-        return self
 
 
 def _declared(where: str, name: str, known: dict[str, Any]) -> None:

@@ -55,6 +55,8 @@ def _validated(model: type[Model], content: dict[str, Any], where: str) -> Model
     except ValidationError as error:
         problems = "; ".join(_explain(model, item) for item in error.errors())
         raise ParameterError(f"{where}: {problems}") from None
+    except ParameterError as error:  # from the experiment's own checks
+        raise ParameterError(f"{where}: {error}") from None
 
 
 def _explain(model: type[Section], problem: Any) -> str:

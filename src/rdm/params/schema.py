@@ -1,4 +1,7 @@
-"""The sections of a parameter file: typed, frozen objects. The sections are the pipeline's own words: data, latents, train, sample, score, tables."""
+"""The sections of a parameter file as typed, frozen objects.
+
+Their names are the pipeline's own words: data, latents, train, sample, score, tables.
+"""
 
 from __future__ import annotations
 

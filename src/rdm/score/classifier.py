@@ -1,4 +1,4 @@
-"""`rdm extractor`: a small classifier whose features stand in for Inception's where that network has seen nothing alike.
+"""`rdm extractor`: a small classifier whose features stand in for Inception's on data unlike photographs.
 
 The layers mirror what the FID-Inception gives: `pool` the averaged features before the classifier, `logits` the
 classifier's output, `spatial` seven channels of a feature map further down (sFID, Nash et al., 2021).

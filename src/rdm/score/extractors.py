@@ -19,13 +19,14 @@ from rdm.params.schema import Classifier, Inception
 from rdm.score import classifier
 
 LAYERS = ["pool", "spatial", "logits"]
+INCEPTION_LAYERS = {"pool": "2048", "logits": "logits_unbiased"}  # ours -> torch-fidelity's
 
 
-class ClassifierExtractor(FeatureExtractorBase):  # type: ignore[misc]
+class ClassifierExtractor(FeatureExtractorBase):
     """The classifier of `rdm extractor`."""
 
     def __init__(
-        self, name: str, features_list: list[str], folder: Path, parameters: Classifier, **options: Any
+        self, name: str, features_list: list[str], folder: Path, parameters: Classifier, **_: Any
     ) -> None:  # torch-fidelity hands all its options to every extractor
         super().__init__(name, features_list)
         self.network = classifier.load(folder, parameters)
@@ -46,18 +47,16 @@ class ClassifierExtractor(FeatureExtractorBase):  # type: ignore[misc]
         return tuple(layers[name] for name in self.features_list)
 
 
-class InceptionExtractor(FeatureExtractorInceptionV3):  # type: ignore[misc]
+class InceptionExtractor(FeatureExtractorInceptionV3):
     """torch-fidelity's FID-Inception, with the layer of sFID beside its own.
 
     spatial: the first 7 channels of `Mixed_6d.branch1x1` after batch norm and ReLU, 17x17, in NHWC order, as in
     guided-diffusion's evaluator (`mixed_6/conv:0`).
     """
 
-    NAMES = {"pool": "2048", "logits": "logits_unbiased"}
-
     def __init__(self, name: str, features_list: list[str], weights: Path, **options: Any) -> None:
         _check_weights(weights)
-        super().__init__(name, list(self.NAMES.values()), feature_extractor_weights_path=weights, **options)
+        super().__init__(name, list(INCEPTION_LAYERS.values()), feature_extractor_weights_path=weights, **options)
         self.wanted = features_list
         self.spatial = torch.empty(0)
         self.Mixed_6d.branch1x1.register_forward_hook(self._keep_spatial)
@@ -71,7 +70,7 @@ class InceptionExtractor(FeatureExtractorInceptionV3):  # type: ignore[misc]
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """uint8 (N, 3, H, W) -> the layers asked for."""
-        named = dict(zip(self.NAMES, super().forward(images), strict=True)) | {"spatial": self.spatial}
+        named = dict(zip(INCEPTION_LAYERS, super().forward(images), strict=True)) | {"spatial": self.spatial}
         return tuple(named[name] for name in self.wanted)
 
 
@@ -111,7 +110,7 @@ class _Images(torch.utils.data.Dataset[Tensor]):
 
 
 def _check_weights(path: Path) -> None:
-    """torch-fidelity unpickles the file; let it do so only if torch's restricted unpickler finds tensors and no code."""
+    """torch-fidelity unpickles the file: let it do so only if torch's restricted unpickler finds no code in it."""
     if not path.is_file():
         raise RdmError(
             f"score.extractor.weights: {path} is not there; download torch-fidelity's "

@@ -71,7 +71,7 @@ def _notes(experiment: Experiment) -> list[str]:
     ]
     if not protocol.paper_scale:
         notes.append(
-            "Not comparable: other data and another feature extractor than the paper's ImageNet 256x256 with Inception. "
+            "Not comparable: other data and other features than the paper's ImageNet 256x256 with Inception. "
             "Compare rows of ours with each other and with the floor, never with the paper's column."
         )
     else:
