@@ -20,6 +20,6 @@ include: "workflow/rules/tables.smk"
 
 rule all:
     default_target: True
-    localrule: True
     input:
         paths.table("table1", "csv"),
+    localrule: True

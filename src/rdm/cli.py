@@ -30,6 +30,8 @@ params_option = click.option(
     "params_file",
     default="params/digits.yaml",
     show_default=True,
+    envvar="RDM_PARAMS",
+    show_envvar=True,
     help="The experiment's parameter file; protocols.yaml and published.csv are looked for beside it.",
 )
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace a result that other parameters made.")

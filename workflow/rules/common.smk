@@ -1,5 +1,6 @@
 """The parameters of this run, and what the rules share."""
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -14,17 +15,26 @@ def parameter_file():
     """The one given by --configfile, or the default experiment."""
     given = [str(path) for path in workflow.configfiles]
     if len(given) > 1:
-        raise WorkflowError("Give one --configfile: a parameter file describes a whole experiment.")
-    return given[0] if given else str(Path(workflow.basedir) / "params" / "digits.yaml")
+        raise WorkflowError(
+            "Give one --configfile: a parameter file describes a whole experiment."
+        )
+    return Path(
+        given[0] if given else Path(workflow.basedir) / "params" / "digits.yaml"
+    ).resolve()
 
 
 PARAMS = parameter_file()
-if config and config != yaml.safe_load(Path(PARAMS).read_text()):
-    raise WorkflowError("--config is not read here; copy a parameter file, edit it, and pass it with --configfile.")
+if config and config != yaml.safe_load(PARAMS.read_text()):
+    raise WorkflowError(
+        "--config is not read here; copy a parameter file, edit it, and pass it with --configfile."
+    )
 try:
     EXPERIMENT = params.load(PARAMS)
 except RdmError as error:
     sys.exit(f"Error: {error}")
+
+# every `rdm` below reads this file; its path is no parameter of a rule, so that a copy of it re-runs nothing
+shell.prefix(f"export RDM_PARAMS={shlex.quote(str(PARAMS))}; ")
 
 RUNS = EXPERIMENT.runs
 TABLED = {

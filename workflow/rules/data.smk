@@ -3,11 +3,10 @@ rule data:
         manifest(paths.data("{dataset}")),
     log:
         "logs/data/{dataset}.log",
-    message:
-        "data set {wildcards.dataset}"
     params:
-        file=PARAMS,
         values=lambda w: dependencies.of_data(EXPERIMENT, w.dataset),
         code=code_digest("data"),
+    message:
+        "data set {wildcards.dataset}"
     shell:
-        "rdm data {wildcards.dataset} --params {params.file:q} > {log} 2>&1"
+        "rdm data {wildcards.dataset} > {log} 2>&1"

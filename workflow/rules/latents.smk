@@ -5,16 +5,15 @@ rule autoencoder:
         manifest(paths.autoencoder("{dataset}", "{autoencoder}")),
     log:
         "logs/autoencoder/{dataset}/{autoencoder}.log",
-    message:
-        "train autoencoder {wildcards.autoencoder}"
+    priority: 2
+    threads: EXPERIMENT.threads
     params:
-        file=PARAMS,
         values=lambda w: dependencies.of_autoencoder(EXPERIMENT, w.autoencoder),
         code=code_digest("autoencoder"),
-    threads: EXPERIMENT.threads
-    priority: 2
+    message:
+        "train autoencoder {wildcards.autoencoder}"
     shell:
-        "rdm autoencoder {wildcards.autoencoder} --params {params.file:q} > {log} 2>&1"
+        "rdm autoencoder {wildcards.autoencoder} > {log} 2>&1"
 
 
 rule latents:
@@ -25,13 +24,12 @@ rule latents:
         manifest(paths.latents("{dataset}", "{autoencoder}")),
     log:
         "logs/latents/{dataset}/{autoencoder}.log",
-    message:
-        "encode with {wildcards.autoencoder}"
+    priority: 2
+    threads: EXPERIMENT.threads
     params:
-        file=PARAMS,
         values=lambda w: dependencies.of_autoencoder(EXPERIMENT, w.autoencoder),
         code=code_digest("latents"),
-    threads: EXPERIMENT.threads
-    priority: 2
+    message:
+        "encode with {wildcards.autoencoder}"
     shell:
-        "rdm latents {wildcards.autoencoder} --params {params.file:q} > {log} 2>&1"
+        "rdm latents {wildcards.autoencoder} > {log} 2>&1"

@@ -12,13 +12,12 @@ for run_, samplers_ in TABLED.items():
             [manifest(paths.sample(run_, sampler)) for sampler in samplers_],
         log:
             f"logs/sample/{run_}.log",
-        message:
-            f"sample {run_}"
+        threads: EXPERIMENT.threads
         params:
-            file=PARAMS,
             run=run_,
             values={s: dependencies.of_sample(EXPERIMENT, run_, s) for s in samplers_},
             code=code_digest("sample"),
-        threads: EXPERIMENT.threads
+        message:
+            f"sample {run_}"
         shell:
-            "rdm sample {params.run} --params {params.file:q} > {log} 2>&1"
+            "rdm sample {params.run} > {log} 2>&1"

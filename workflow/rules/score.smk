@@ -1,5 +1,9 @@
 SCORED = EXPERIMENT.score.data
-CLASSIFIER = [manifest(paths.extractor(SCORED))] if EXPERIMENT.score.extractor.kind == "classifier" else []
+CLASSIFIER = (
+    [manifest(paths.extractor(SCORED))]
+    if EXPERIMENT.score.extractor.kind == "classifier"
+    else []
+)
 FLOOR = str(paths.floor(SCORED, EXPERIMENT.score.protocol))
 
 
@@ -20,15 +24,14 @@ rule extractor:
         manifest(paths.extractor(SCORED)),
     log:
         "logs/extractor.log",
-    message:
-        "train the classifier that scores"
+    threads: EXPERIMENT.threads
     params:
-        file=PARAMS,
         values=dependencies.of_extractor(EXPERIMENT),
         code=code_digest("extractor"),
-    threads: EXPERIMENT.threads
+    message:
+        "train the classifier that scores"
     shell:
-        "rdm extractor --params {params.file:q} > {log} 2>&1"
+        "rdm extractor > {log} 2>&1"
 
 
 rule floor:
@@ -39,15 +42,14 @@ rule floor:
         FLOOR,
     log:
         "logs/score/floor.log",
-    message:
-        "score real images: the floor"
+    threads: EXPERIMENT.threads
     params:
-        file=PARAMS,
         values=dependencies.of_scoring(EXPERIMENT),
         code=code_digest("score"),
-    threads: EXPERIMENT.threads
+    message:
+        "score real images: the floor"
     shell:
-        "rdm score floor --params {params.file:q} > {log} 2>&1"
+        "rdm score floor > {log} 2>&1"
 
 
 # one rule per system: its seeds are scored in one process, which loads the extractor once
@@ -57,20 +59,24 @@ for system_ in dict.fromkeys(RUNS[run][0] for run in TABLED):
         name:
             f"score_{system_.replace('-', '_')}"
         input:
-            [manifest(paths.sample(run, s)) for run in TABLED if RUNS[run][0] == system_ for s in TABLED[run]],
+            [
+                manifest(paths.sample(run, s))
+                for run in TABLED
+                if RUNS[run][0] == system_
+                for s in TABLED[run]
+            ],
             manifest(paths.data(SCORED)),
             CLASSIFIER,
         output:
             score_files(system_),
         log:
             f"logs/score/{system_}.log",
-        message:
-            f"score {system_}"
+        threads: EXPERIMENT.threads
         params:
-            file=PARAMS,
             runs=[run for run in TABLED if RUNS[run][0] == system_],
             values=dependencies.of_scoring(EXPERIMENT),
             code=code_digest("score"),
-        threads: EXPERIMENT.threads
+        message:
+            f"score {system_}"
         shell:
-            "rdm score {params.runs} --params {params.file:q} > {log} 2>&1"
+            "rdm score {params.runs} > {log} 2>&1"

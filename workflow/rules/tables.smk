@@ -1,19 +1,26 @@
 rule tables:
     input:
-        [file for system in dict.fromkeys(RUNS[run][0] for run in TABLED) for file in score_files(system)],
+        [
+            file
+            for system in dict.fromkeys(RUNS[run][0] for run in TABLED)
+            for file in score_files(system)
+        ],
         FLOOR,
-        [manifest(paths.sample(run, EXPERIMENT.tables.picture)) for run in TABLED if EXPERIMENT.tables.picture in TABLED[run]],
+        [
+            manifest(paths.sample(run, EXPERIMENT.tables.picture))
+            for run in TABLED
+            if EXPERIMENT.tables.picture in TABLED[run]
+        ],
     output:
         [str(paths.table("table1", suffix)) for suffix in ("csv", "md", "tex")],
         str(paths.figure("samples")),
     log:
         "logs/tables.log",
+    params:
+        values=EXPERIMENT.tables.model_dump(),
+        published=PARAMS.with_name("published.csv").read_text(),
+        code=code_digest("tables"),
     message:
         "table 1"
-    params:
-        file=PARAMS,
-        values=EXPERIMENT.tables.model_dump(),
-        published=(Path(PARAMS).parent / "published.csv").read_text(),
-        code=code_digest("tables"),
     shell:
-        "rdm tables --params {params.file:q} > {log} 2>&1"
+        "rdm tables > {log} 2>&1"

@@ -2,7 +2,11 @@ def training_inputs(wildcards):
     """The latents; for a gated run or its control also the run it starts from."""
     system, seed = RUNS[wildcards.run]
     start = getattr(EXPERIMENT.systems[system], "start", None)
-    started = [manifest(paths.train(paths.run_name(EXPERIMENT.name, start, seed)))] if start else []
+    started = (
+        [manifest(paths.train(paths.run_name(EXPERIMENT.name, start, seed)))]
+        if start
+        else []
+    )
     return [latents_of(wildcards.run), *started]
 
 
@@ -13,13 +17,12 @@ rule train:
         manifest(paths.train("{run}")),
     log:
         "logs/train/{run}.log",
-    message:
-        "train {wildcards.run}"
+    priority: 1
+    threads: EXPERIMENT.threads
     params:
-        file=PARAMS,
         values=lambda w: dependencies.of_train(EXPERIMENT, w.run),
         code=code_digest("train"),
-    threads: EXPERIMENT.threads
-    priority: 1
+    message:
+        "train {wildcards.run}"
     shell:
-        "rdm train {wildcards.run} --params {params.file:q} > {log} 2>&1"
+        "rdm train {wildcards.run} > {log} 2>&1"

@@ -1,0 +1,83 @@
+"""What the tests share: the repository, the ci experiment, and one finished run of it."""
+
+import copy
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from rdm import params
+
+ROOT = Path(__file__).resolve().parents[1]
+CI = ROOT / "params" / "ci.yaml"
+
+# the tests' own processes: the same rdm and snakemake as this interpreter's, and threads that do not spin
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+os.environ.pop("RDM_PARAMS", None)
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def experiment():
+    """The ci experiment."""
+    return params.load(CI)
+
+
+@pytest.fixture
+def write_params(tmp_path):
+    """Write a changed copy of ci.yaml: `change` edits the parsed content in place. Returns the file's path."""
+
+    def write(change=lambda content: None, name="changed.yaml"):
+        folder = tmp_path / "params"
+        folder.mkdir(exist_ok=True)
+        for shared in ("protocols.yaml", "published.csv"):
+            shutil.copy(CI.with_name(shared), folder)
+        content = copy.deepcopy(yaml.safe_load(CI.read_text()))
+        change(content)
+        path = folder / name
+        path.write_text(yaml.safe_dump(content, sort_keys=False))
+        return path
+
+    return write
+
+
+def snakemake(folder, *arguments, configfile=CI, check=True):
+    """Run the project's workflow with `folder` as working directory; returns the finished process."""
+    command = [
+        "snakemake",
+        *("--snakefile", str(ROOT / "Snakefile")),
+        *("--directory", str(folder)),
+        *("--configfile", str(configfile)),
+        *("--rerun-incomplete", "--nolock"),
+        *arguments,
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert not check or done.returncode == 0, done.stdout + done.stderr + _logs(folder)
+    return done
+
+
+def _logs(folder):
+    return "".join(f"\n== {log}\n{log.read_text()}" for log in sorted(Path(folder).rglob("logs/**/*.log")))
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A folder in which the whole ci experiment has run through Snakemake, on two cores. Do not change it."""
+    folder = tmp_path_factory.mktemp("finished")
+    snakemake(folder, "--cores", "2", "results/table1.csv")
+    return folder
+
+
+@pytest.fixture
+def workspace(finished, tmp_path, monkeypatch):
+    """A copy of the finished experiment as working directory: free to change."""
+    folder = tmp_path / "workspace"
+    shutil.copytree(finished, folder)
+    monkeypatch.chdir(folder)
+    return folder

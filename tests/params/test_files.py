@@ -1,0 +1,113 @@
+"""Parameter files: what is wrong is named, with the nearest thing that would be right."""
+
+import pytest
+import yaml
+
+from rdm import params
+from rdm.errors import ParameterError, UsageError
+from tests.conftest import CI, ROOT
+
+
+@pytest.mark.parametrize("name", ["ci", "digits", "fashion", "paper"])
+def test_every_shipped_file_is_valid(name):
+    assert params.load(ROOT / "params" / f"{name}.yaml").name == name
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["train"]["baselines"]["dit"].update(stepz=3), "train.baselines.dit.stepz.*'steps'"),
+        (lambda c: c["sample"]["plain"].update(guidence=2), "sample.plain.guidence.*'guidance'"),
+        (lambda c: c["train"]["baselines"]["dit"]["network"].update(dept=3), "network.*dept.*'depth'"),
+        (lambda c: c.update(seed=[1]), "seed: unknown key.*'seeds'"),
+        (lambda c: c["train"]["baselines"]["dit"].update(steps=-1), "train.baselines.dit.steps.*greater than 0.*-1"),
+        (lambda c: c["train"]["baselines"]["dit"].update(latents="f5"), "'f5' is not declared.*'f4'"),
+        (lambda c: c["tables"]["rows"][0].update(system="ldm5"), "'ldm5' is not declared.*'ldm4'"),
+        (lambda c: c["tables"]["rows"][0].update(sampler="plane"), "'plane' is not declared.*'plain'"),
+        (lambda c: c["train"]["gated"]["rdm-f"].update(start="dit2"), "'dit2' is not declared.*'dit'"),
+        (lambda c: c["train"]["gated"]["rdm-f"].pop("gates"), "gates is missing"),
+        (lambda c: c["score"].update(protocol="cj"), "'cj' is not in .*protocols.yaml.*'ci'"),
+        (lambda c: c["score"].update(extractor={"kind": "inception", "weights": "x"}), "protocol 'ci' is for"),
+        (lambda c: c["data"]["digits"].update(source="digit"), "data.digits"),
+        (lambda c: c.update(device="gpu"), "device"),
+        (lambda c: c.pop("sample"), "sample: this key is missing"),
+        (lambda c: c.update(protocol={}), "name the protocol in score.protocol"),
+        (lambda c: c["tables"].update(picture="guided"), "tables.picture: no row"),
+        (lambda c: c["train"]["baselines"]["dit"]["network"].update(heads=3), "multiple of heads"),
+    ],
+)
+def test_a_mistake_is_named(write_params, change, message):
+    with pytest.raises(ParameterError, match=message) as raised:
+        params.load(write_params(change))
+    assert "\n" not in str(raised.value)
+
+
+def test_no_file_and_no_yaml(tmp_path):
+    with pytest.raises(UsageError, match="no parameter file"):
+        params.load(tmp_path / "none.yaml")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("name: [")
+    with pytest.raises(ParameterError, match="not valid YAML"):
+        params.load(broken)
+
+
+def test_a_gated_system_gets_an_ungated_twin(experiment):
+    gated, control = experiment.systems["rdm-f"], experiment.systems["rdm-f-control"]
+    assert gated.gates is not None
+    assert control.gates is None
+    assert control == gated.model_copy(update={"gates": None})
+    assert experiment.samplers_of("rdm-f-control") == experiment.samplers_of("rdm-f")
+
+
+def test_an_unknown_run_is_answered_with_the_nearest(experiment):
+    with pytest.raises(UsageError, match="did you mean 'ci-dit-s0'"):
+        experiment.find_run("ci-dit-s9")
+
+
+def leaves(value, path=()):
+    """Every (path, value) of a parsed YAML file that is no mapping."""
+    if isinstance(value, dict):
+        return [leaf for key, inner in value.items() for leaf in leaves(inner, (*path, key))]
+    return [(path, value)]
+
+
+def changed(value):
+    """Another valid value of the same kind."""
+    other = {"channel": "scalar", "scalar": "channel", "preserve": "hinge", "hinge": "preserve", "epsilon": "v"}
+    other |= {"v": "epsilon", "scaled_linear": "linear", "cross": "add", "plain": "guided"}
+    if isinstance(value, list):
+        return [not item if isinstance(item, bool) else item * 2 for item in value]
+    if isinstance(value, str):
+        return other[value]
+    return value / 2 if isinstance(value, float) else value * 2
+
+
+FIXED = {("name",), ("device",), ("threads",), ("seeds",), ("score", "batch")}  # tested by themselves or not values
+NAMES = {"data", "latents", "start", "source", "kind", "protocol", "picture", "rows", "extractor"}  # references
+KEYS = [
+    (path, value)
+    for path, value in leaves(yaml.safe_load(CI.read_text()))
+    if path not in FIXED and path[0] != "tables" and not (path[-1] in NAMES and path[-2:] != ("supervision", "kind"))
+]
+
+
+@pytest.mark.parametrize(("path", "value"), KEYS, ids=[".".join(path) for path, _ in KEYS])
+def test_every_key_changes_what_depends_on_it(experiment, write_params, path, value):
+    def change(content):
+        for key in path[:-1]:
+            content = content[key]
+        content[path[-1]] = changed(value)
+
+    other = params.load(write_params(change))
+
+    def everything(loaded):
+        of = params.dependencies
+        return [
+            [
+                of.of_score(loaded, run, s)
+                for run, (system, _) in loaded.runs.items()
+                for s in loaded.samplers_of(system)
+            ]
+        ]
+
+    assert everything(other) != everything(experiment)

@@ -1,0 +1,106 @@
+"""Artefacts are whole or absent, verified when read, and never silently replaced."""
+
+import json
+
+import pytest
+
+from rdm.errors import ArtefactError, RdmError
+from rdm.provenance import code
+from rdm.provenance.files import whole_file, whole_folder
+from rdm.provenance.manifest import Recipe, build, is_current, read
+
+REMEDY = "rdm data x"
+
+
+@pytest.fixture
+def recipe():
+    return Recipe("data", {"size": [1, 2]}, {"start": "abc"})
+
+
+@pytest.fixture
+def artefact(tmp_path, recipe):
+    folder = tmp_path / "a" / "b"
+    with build(folder, recipe) as (scratch, facts):
+        (scratch / "x.txt").write_text("content")
+        facts["count"] = 1
+    return folder
+
+
+def test_round_trip(artefact, recipe):
+    found = read(artefact, REMEDY, {"size": (1, 2)})
+    assert found.facts == {"count": 1}
+    assert is_current(artefact, recipe, REMEDY, overwrite=False)
+    assert not is_current(artefact, recipe, REMEDY, overwrite=True)
+
+
+def test_damage_is_found(artefact):
+    (artefact / "x.txt").write_text("c0ntent")
+    with pytest.raises(ArtefactError, match=r"x.txt is damaged.*rdm data x"):
+        read(artefact, REMEDY)
+    (artefact / "x.txt").unlink()
+    with pytest.raises(ArtefactError, match=r"x.txt is missing"):
+        read(artefact, REMEDY)
+    (artefact / "manifest.json").write_text("{}")
+    with pytest.raises(ArtefactError, match=r"manifest.json is damaged"):
+        read(artefact, REMEDY)
+    (artefact / "manifest.json").unlink()
+    with pytest.raises(ArtefactError, match=r"not there yet; run `rdm data x`"):
+        read(artefact, REMEDY)
+
+
+def test_other_parameters_are_named(artefact):
+    with pytest.raises(ArtefactError, match=r"other parameters \(size: \[1, 2\] there, \[3\] now\).*--overwrite"):
+        read(artefact, REMEDY, {"size": [3]})
+    with pytest.raises(ArtefactError, match="other parameters"):
+        is_current(artefact, Recipe("data", {"size": [3]}), REMEDY, overwrite=False)
+    with pytest.raises(ArtefactError, match="other input files"):
+        is_current(artefact, Recipe("data", {"size": [1, 2]}, {"start": "other"}), REMEDY, overwrite=False)
+
+
+def test_the_digest_is_of_content_alone(tmp_path, artefact, recipe):
+    second = tmp_path / "second"
+    with build(second, recipe) as (scratch, _):
+        (scratch / "x.txt").write_text("content")
+    assert read(second, REMEDY).digest == read(artefact, REMEDY).digest
+
+
+def test_failure_leaves_nothing(tmp_path, artefact, recipe):
+    before = json.loads((artefact / "manifest.json").read_text())
+
+    def fail(writer):
+        with writer as scratch:
+            (scratch[0] if isinstance(scratch, tuple) else scratch / "y").write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail(whole_folder(tmp_path / "new"))
+    with pytest.raises(KeyboardInterrupt), whole_file(tmp_path / "new.txt") as temporary:
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+    assert json.loads((artefact / "manifest.json").read_text()) == before
+
+
+def test_a_file_in_the_way_is_one_sentence(tmp_path):
+    (tmp_path / "results").write_text("")
+    with pytest.raises(RdmError, match="Cannot write"), whole_file(tmp_path / "results" / "x" / "y.json"):
+        pass
+
+
+def test_code_digest_ignores_comments_and_docstrings(monkeypatch):
+    def digest_of(source):
+        for function in (code._tree, code._bare_code, code._imports, code.code_digest):
+            function.cache_clear()
+        monkeypatch.setattr(code, "_tree", lambda module: code.ast.parse(source))
+        code._bare_code.cache_clear()
+        return code._bare_code("rdm.any")
+
+    plain = digest_of("def f(x):\n    return x + 1\n")
+    assert digest_of('"""Doc."""\n\ndef f(x):  # comment\n    """Doc."""\n    return (x + 1)\n') == plain
+    assert digest_of("def f(x):\n    return x + 2\n") != plain
+
+
+def test_code_digest_follows_imports():
+    assert "rdm.models.gates" in code._imports("rdm.train.loop")
+    digests = {verb: code.code_digest(verb) for verb in code.ENTRY}
+    assert len(set(digests.values())) == len(digests)

@@ -1,0 +1,105 @@
+"""An image depends on its seed and index alone; labels come in the proportions that the protocol names."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from rdm import paths
+from rdm.data import stage as data
+from rdm.latents import stage as latents
+from rdm.models.gates import attach_gates, gates_of
+from rdm.params.schema import Gates
+from rdm.sample import stage
+from rdm.train import stage as train
+
+CPU = torch.device("cpu")
+RUN = "ci-rdm-f-s0"
+
+
+@pytest.fixture
+def draw(workspace, experiment):
+    """draw(start, batch, run=..., network=...) -> images of the plain sampler."""
+
+    def images(start, batch, run=RUN, edit=lambda network: network):
+        system, seed = experiment.find_run(run)
+        trained = train.load(experiment, run, CPU)
+        edit(trained.network)
+        baseline = experiment.baseline(system)
+        sampler = experiment.sample["plain"].model_copy(update={"batch": batch})
+        labels = stage.deal_labels(experiment, trained.classes, seed)
+        codec = latents.load_codec(experiment, baseline.latents, CPU)
+        return stage.draw_batch(trained, codec, baseline, sampler, labels, start, seed, CPU)
+
+    return images
+
+
+def test_stored_images_are_those_drawn_alone(draw, experiment):
+    stored = stage.load(experiment, RUN, "plain")
+    assert stored.images.shape == (360, 16, 16, 1)
+    assert stored.images.dtype == np.uint8
+    assert np.array_equal(draw(300, 60), stored.images[300:360])
+
+
+def test_batch_size_does_not_matter(draw):
+    """Matrix products of other sizes round differently; what is seen, in 256 levels, is the same."""
+    whole = draw(0, 8).astype(int)
+    for batch in (1, 3):
+        parts = np.concatenate([draw(start, batch) for start in range(0, 8, batch)])[:8]
+        assert np.abs(parts - whole).max() <= 1
+
+
+@pytest.mark.parametrize("shape", ["channel", "scalar"])
+@pytest.mark.parametrize("run", ["ci-dit-s0", "ci-ldm4-s0"])
+def test_gates_before_their_first_step_give_the_baselines_samples(draw, run, shape):
+    gates = Gates(shape=shape, learning_rate=1.0)
+    before = draw(0, 60, run=run)
+    assert np.array_equal(draw(0, 60, run=run, edit=lambda network: attach_gates(network, gates)), before)
+
+    def opened(network):
+        for gate in gates_of(attach_gates(network, gates)).values():
+            gate.delta.data.add_(2.0)
+
+    assert not np.array_equal(draw(0, 60, run=run, edit=opened), before)
+
+
+def test_an_interrupted_sampling_keeps_its_shards(workspace, experiment, monkeypatch):
+    expected = stage.load(experiment, RUN, "plain").images
+    shutil.rmtree(workspace / paths.sample(RUN, "plain"))
+    monkeypatch.setattr(stage, "SHARD_BATCHES", 2)
+    draw_batch, starts = stage.draw_batch, []
+
+    def failing(*arguments):
+        starts.append(arguments[5])
+        if len(starts) == 4:
+            raise KeyboardInterrupt
+        return draw_batch(*arguments)
+
+    monkeypatch.setattr(stage, "draw_batch", failing)
+    with pytest.raises(KeyboardInterrupt):
+        stage.run(experiment, RUN)
+    assert not (workspace / paths.sample(RUN, "plain")).exists()
+    stage.run(experiment, RUN)
+    assert starts == [0, 60, 120, 180, 120, 180, 240, 300]
+    assert np.array_equal(stage.load(experiment, RUN, "plain").images, expected)
+
+
+def test_reference_labels_have_exact_proportions(workspace, experiment):
+    reference = data.load(experiment, "digits", "test").labels
+    labels = stage.deal_labels(experiment, 10, seed=0)
+    assert np.array_equal(np.bincount(labels), np.bincount(reference))
+    assert (np.diff(labels) < 0).any()
+
+
+def test_balanced_and_random_labels(experiment):
+    def deal(kind, seed=0):
+        protocol = experiment.protocol.model_copy(update={"labels": kind, "samples": 5000})
+        return stage.deal_labels(experiment.model_copy(update={"protocol": protocol}), 10, seed)
+
+    assert set(np.bincount(deal("balanced"))) == {500}
+    counts = np.bincount(deal("random"))
+    assert counts.min() > 400
+    assert len(set(counts)) > 1
+    assert np.array_equal(deal("random"), deal("random"))
+    assert not np.array_equal(deal("random"), deal("random", seed=1))

@@ -1,0 +1,151 @@
+"""The table: the paper's rows in its order, our numbers where something ran, and nothing made up."""
+
+import json
+import statistics
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rdm import paths
+from rdm.errors import ArtefactError, ParameterError
+from rdm.tables import render, stage
+from rdm.tables.build import build_table1, verdict
+from rdm.tables.measured import Measured
+from rdm.tables.published import read_published
+from tests.conftest import ROOT
+
+PUBLISHED = ROOT / "params" / "published.csv"
+PAPER_ROWS = ["BigGAN-deep", "StyleGAN-XL", "ADM", "ADM-U", "ADM-G", "LDM-8", "LDM-8-G", "LDM-4", "LDM-4-G", "DiT-XL/2", "DiT-XL/2-G", "Latte-XL", "Neural-RDM-U", "Neural-RDM-F"]
+
+
+@pytest.fixture
+def table(workspace, experiment):
+    return build_table1(experiment, PUBLISHED).set_index("method")
+
+
+def score_of(run, sampler="plain"):
+    return json.loads(paths.score(run, sampler, "ci").read_text())["values"]
+
+
+def test_the_papers_rows_come_first_in_its_order(table):
+    assert list(table.index[:14]) == PAPER_ROWS
+    assert table.loc["Neural-RDM-F", "c2i_fid_paper"] == 2.12
+    assert table.loc["LDM-8", "c2i_sfid_paper"] is None or pd.isna(table.loc["LDM-8", "c2i_sfid_paper"])
+    assert list(table.index[14:]) == [
+        "Neural-RDM-U: ungated control",
+        "Neural-RDM-F: ungated control",
+        "real images of the other split (floor)",
+    ]
+
+
+def test_cells_are_the_scores(table):
+    assert table.loc["DiT-XL/2", "c2i_fid_ours"] == score_of("ci-dit-s0")["fid"]
+    assert table.loc["DiT-XL/2-G", "c2i_is_ours"] == score_of("ci-dit-s0", "guided")["is"]
+    assert table.loc["Neural-RDM-F", "fid_minus_control"] == pytest.approx(
+        score_of("ci-rdm-f-s0")["fid"] - score_of("ci-rdm-f-control-s0")["fid"]
+    )
+
+
+def test_what_was_not_run_is_empty(table):
+    for row in ("ADM", "Latte-XL", "LDM-8"):
+        assert pd.isna(table.loc[row, "c2i_fid_ours"])
+        assert table.loc[row, "c2i_fid_verdict"] == "not run"
+        assert table.loc[row, "c2i_fid_origin"] == "quoted"
+    assert table.loc["DiT-XL/2", "c2i_fid_verdict"] == "not comparable"
+    assert table.loc["DiT-XL/2", "c2i_fid_origin"] == "run"
+    assert pd.isna(table.loc["DiT-XL/2", "c2i_fid_spread"])  # one seed has no spread
+    assert table.loc["LDM-8", "c2i_sfid_verdict"] == ""  # the paper prints no value
+
+
+def test_rebuilding_gives_the_same_bytes(workspace, experiment, finished):
+    for path in stage.run(experiment, PUBLISHED):
+        assert (workspace / path).read_bytes() == (finished / path).read_bytes(), path
+
+
+def test_mean_and_spread():
+    measured = Measured((1.0, 2.0, 4.0))
+    assert measured.mean == pytest.approx(7 / 3)
+    assert measured.spread == pytest.approx(statistics.stdev([1, 2, 4]))
+    assert Measured((1.0,)).spread is None
+    assert measured.minus(Measured((1.0, 1.0, 1.0))).values == (0, 1, 3)
+
+
+def test_verdicts():
+    assert verdict(None, Measured((1.0,)), 0.05, True) == ""
+    assert verdict(2.0, None, 0.05, True) == "not run"
+    assert verdict(2.0, Measured((2.0,)), 0.05, False) == "not comparable"
+    assert verdict(2.0, Measured((2.09,)), 0.05, True) == "reproduced"
+    assert verdict(2.0, Measured((1.8,)), 0.05, True) == "differs"
+    assert verdict(2.0, Measured((1.8,)), 0.15, True) == "reproduced"
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda s: s.update(protocol_digest="0" * 64), "another protocol or extractor"),
+        (lambda s: s["recipe"]["parameters"].update(seed=7), "made with other parameters"),
+        (lambda s: s.pop("values"), "is damaged"),
+    ],
+)
+def test_scores_of_another_kind_are_refused(workspace, experiment, edit, message):
+    path = paths.score("ci-dit-s0", "plain", "ci")
+    score = json.loads(path.read_text())
+    edit(score)
+    path.write_text(json.dumps(score))
+    with pytest.raises(ArtefactError, match=f"{message}.*rdm score ci-dit-s0"):
+        build_table1(experiment, PUBLISHED)
+    path.unlink()
+    with pytest.raises(ArtefactError, match="not there yet; run `rdm score ci-dit-s0`"):
+        build_table1(experiment, PUBLISHED)
+
+
+def test_unknown_and_double_rows_are_refused(workspace, experiment):
+    def with_rows(*names):
+        rows = tuple(experiment.tables.rows[1].model_copy(update={"row": name}) for name in names)
+        return experiment.model_copy(update={"tables": experiment.tables.model_copy(update={"rows": rows})})
+
+    with pytest.raises(ParameterError, match="'DiT-XL/4' is no row of the paper; did you mean 'DiT-XL/2'"):
+        build_table1(with_rows("DiT-XL/4"), PUBLISHED)
+    with pytest.raises(ParameterError, match="names a row twice"):
+        build_table1(with_rows("DiT-XL/2", "DiT-XL/2"), PUBLISHED)
+    further = build_table1(with_rows("DiT-XL/2, guidance 3"), PUBLISHED)
+    assert further["method"].tolist()[14:-1] == ["DiT-XL/2, guidance 3"]
+
+
+def test_published_numbers_are_the_papers():
+    """Spot checks against the printed tables, and the number of cells."""
+    images = {row.name: row for row in read_published(PUBLISHED, "table1")}
+    videos = {row.name: row for row in read_published(PUBLISHED, "table2")}
+    assert list(images) == PAPER_ROWS
+    assert images["Neural-RDM-U"].values == {
+        "c2i_fid": 3.47, "c2i_sfid": 5.08, "c2i_is": 256.55, "t2i_fid": 2.25, "t2i_sfid": 4.36, "t2i_is": 235.35
+    }  # fmt: skip
+    assert sum(len(row.values) for row in images.values()) == 65
+    assert videos["Latte-XL"].values["ucf101_fvd"] == 477.97
+    assert len(videos) == 10
+    assert sum(len(row.values) for row in videos.values()) == 42
+    origins = pd.read_csv(PUBLISHED)["origin"]
+    assert not origins.isna().any()
+
+
+def test_markdown_and_latex_say_what_the_numbers_are(workspace, experiment):
+    table = build_table1(experiment, PUBLISHED)
+    markdown, latex = render.to_markdown(table, experiment), render.to_latex(table, experiment)
+    assert "Not comparable" in markdown
+    assert "protocol `ci`" in markdown
+    assert markdown.count("\n| ") >= 14 + 3
+    assert latex.count("\\\\") >= 14 + 3
+    assert "\\toprule" in latex
+    paper_scale = experiment.model_copy(
+        update={"protocol": experiment.protocol.model_copy(update={"paper_scale": True})}
+    )
+    assert "within 5 % of the paper's value" in render.to_markdown(table, paper_scale)
+
+
+def test_the_picture_shows_baseline_control_and_gated(workspace):
+    import matplotlib.image
+
+    picture = matplotlib.image.imread(workspace / paths.figure("samples"))
+    assert picture.shape[0] > 200
+    assert np.unique(picture).size > 20

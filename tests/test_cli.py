@@ -1,0 +1,123 @@
+"""The command line as a stranger meets it: helpful when asked, one sentence when something is wrong."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from rdm import paths
+from rdm.cli import main
+from tests.conftest import CI
+
+VERBS = ["data", "autoencoder", "latents", "extractor", "train", "sample", "score", "tables", "params"]
+
+
+def rdm(*arguments, params=CI):
+    return CliRunner().invoke(main, [*arguments, *(["--params", str(params)] if params else [])])
+
+
+def fails(result, code, *words):
+    """One sentence on stderr that holds the words, the exit code, no traceback."""
+    assert result.exit_code == code, result.output
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+    for word in words:
+        assert word in result.stderr
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(verb):
+    result = rdm(verb, "--help", params=None)
+    assert result.exit_code == 0
+    assert len(result.output.splitlines()) > 5
+
+
+def test_help_is_light():
+    code = "import sys, rdm.cli; heavy = {'torch', 'pydantic', 'numpy', 'yaml'} & set(sys.modules); sys.exit(str(heavy) if heavy else 0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_no_verb_and_unknown_verbs():
+    assert "rdm" in rdm("--help", params=None).output
+    assert rdm("trian", "x", params=None).exit_code == 2
+    assert rdm("train", params=None).exit_code == 2
+
+
+def test_unknown_names(workspace):
+    fails(rdm("data", "digit"), 2, "'digit'", "'digits'")
+    fails(rdm("autoencoder", "f5"), 2, "'f5'", "'f4'")
+    fails(rdm("latents", "f5"), 2, "'f5'", "'f4'")
+    fails(rdm("train", "ci-dti-s0"), 2, "'ci-dti-s0'", "'ci-dit-s0'")
+    fails(rdm("sample", "ci-dit-s5"), 2, "'ci-dit-s5'", "'ci-dit-s0'")
+    fails(rdm("score", "ci-dit-s0", "nothing"), 2, "'nothing'")
+
+
+def test_bad_parameters(workspace, write_params):
+    def break_key(content):
+        content["train"]["baselines"]["dit"]["stepz"] = 1
+
+    def negative(content):
+        content["train"]["baselines"]["dit"]["steps"] = -1
+
+    fails(rdm("train", "ci-dit-s0", params=write_params(break_key)), 2, "stepz", "'steps'")
+    fails(rdm("train", "ci-dit-s0", params=write_params(negative)), 2, "steps", "-1")
+    fails(rdm("params", "check", str(write_params(negative)), params=None), 2, "steps")
+    fails(rdm("train", "ci-dit-s0", params="nowhere.yaml"), 2, "nowhere.yaml", "--params")
+
+
+def test_params_show_and_check(write_params):
+    shown = json.loads(rdm("params", "show", "--json").output)
+    assert shown["train"]["baselines"]["dit"]["weight_decay"] == 0  # defaults are shown, too
+    assert "ci-rdm-f-control-s0" in shown["runs"]
+    assert "weight_decay" in rdm("params", "show").output
+    assert "fine (6 runs)" in rdm("params", "check", str(CI), params=None).output
+
+
+def test_missing_and_damaged_inputs(workspace):
+    images = workspace / paths.data("digits") / "test_images.npy"
+    content = images.read_bytes()
+    images.write_bytes(content[:-1] + b"\x07")
+    fails(rdm("score", "floor"), 1, "test_images.npy is damaged", "rdm data digits")
+    images.unlink()
+    fails(rdm("score", "floor"), 1, "test_images.npy is missing", "rdm data digits")
+    shutil.rmtree(workspace / "results")
+    fails(rdm("autoencoder", "f4"), 1, "not there yet", "rdm data digits")
+    fails(rdm("train", "ci-dit-s0"), 1, "not there yet", "rdm latents f4")
+    assert not (workspace / "results").exists()
+
+
+def test_a_finished_run_is_not_done_again_nor_replaced(workspace, write_params):
+    folder = workspace / paths.train("ci-dit-s0")
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert rdm("train", "ci-dit-s0").exit_code == 0
+
+    def more_steps(content):
+        content["train"]["baselines"]["dit"]["steps"] = 5
+
+    changed = write_params(more_steps)
+    fails(rdm("train", "ci-dit-s0", params=changed), 1, "train.steps: 4 there, 5 now", "--overwrite")
+    fails(rdm("sample", "ci-dit-s0", params=changed), 1, "train.steps: 4 there, 5 now", "rdm train ci-dit-s0")
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+    assert rdm("train", "ci-dit-s0", "--overwrite", params=changed).exit_code == 0
+    assert json.loads((folder / "manifest.json").read_text())["facts"]["step"] == 5
+
+
+def test_no_place_to_write(workspace):
+    shutil.rmtree(workspace / "results")
+    (workspace / "results").write_text("a file is in the way")
+    fails(rdm("data", "digits"), 1, "Cannot write", "results")
+
+
+def test_a_device_that_is_not_there(workspace, write_params):
+    changed = write_params(lambda content: content.update(device="cuda:7"))
+    fails(rdm("sample", "ci-dit-s0", params=changed), 2, "'cuda:7' is not available", "device: auto")
+
+
+def test_tables_as_json(workspace):
+    rows = json.loads(rdm("tables", "--json").output)
+    assert rows[0]["method"] == "BigGAN-deep"
+    assert rows[0]["c2i_fid_ours"] is None

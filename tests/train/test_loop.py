@@ -1,0 +1,187 @@
+"""Training is a function of (seed, step): exact on resume, the same for gated and ungated, averaged as promised."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+
+from rdm.errors import RdmError
+from rdm.models.gates import attach_gates, gate_parameters, split_state
+from rdm.models.zoo import build_network
+from rdm.params.schema import Diffusion, FineTuned, Gates, Supervision
+from rdm.train import loop
+from rdm.train.loop import Job, draw_batch, fit, update_ema
+from tests.models.test_gates import CLASSES, NETWORKS, SHAPE
+
+CPU = torch.device("cpu")
+GATES = Gates(learning_rate=0.05, supervision=Supervision(kind="preserve"))
+
+
+@pytest.fixture
+def job(tmp_path):
+    random = torch.Generator().manual_seed(0)
+    optimisation = FineTuned(
+        start="any", steps=9, batch=4, learning_rate=1e-3, warmup_steps=3, gradient_clip=1.0, ema_decay=0.8
+    )
+    return Job(
+        optimisation,
+        Diffusion(target="v"),
+        gates=None,
+        latents=torch.randn(10, *SHAPE, generator=random),
+        labels=torch.arange(10) % CLASSES,
+        null_label=CLASSES,
+        stream=1,
+        digest="this",
+        state_path=tmp_path / "state" / "run.safetensors",
+    )
+
+
+def start(job, name="unet-add"):
+    network = build_network(NETWORKS[name], SHAPE, CLASSES, seed=0)
+    return attach_gates(network, job.gates) if job.gates else network
+
+
+def weights(state):
+    return {**state.model.state_dict(), **{f"ema.{name}": t for name, t in state.ema.state_dict().items()}}
+
+
+@pytest.mark.parametrize("gates", [None, GATES], ids=["plain", "gated"])
+def test_killed_and_resumed_is_the_same_to_the_last_bit(job, gates, monkeypatch):
+    job = replace(job, gates=gates)
+    whole = fit(start(job), replace(job, state_path=job.state_path.with_name("other")), CPU)
+
+    monkeypatch.setattr(loop, "SAVE_EVERY", -1)
+    step = loop._step
+
+    def killed(state, *arguments):
+        if state.step == 5:
+            raise KeyboardInterrupt
+        step(state, *arguments)
+
+    monkeypatch.setattr(loop, "_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        fit(start(job), job, CPU)
+    steps = []
+    monkeypatch.setattr(loop, "_step", lambda state, *a: (steps.append(state.step), step(state, *a)))
+    resumed = fit(start(job), job, CPU)
+    assert steps == [5, 6, 7, 8]
+    assert resumed.log == whole.log
+    assert weights(resumed).keys() == weights(whole).keys()
+    assert all(torch.equal(tensor, weights(whole)[name]) for name, tensor in weights(resumed).items())
+
+
+def test_a_state_of_other_parameters_or_a_damaged_one_is_discarded(job, monkeypatch):
+    monkeypatch.setattr(loop, "SAVE_EVERY", -1)
+    fit(start(job), job, CPU)
+    assert job.state_path.is_file()
+    steps = []
+    step = loop._step
+    monkeypatch.setattr(loop, "_step", lambda state, *a: (steps.append(state.step), step(state, *a)))
+    fit(start(job), replace(job, digest="that"), CPU)
+    assert steps[0] == 0
+    job.state_path.write_bytes(job.state_path.read_bytes()[:1000])
+    steps.clear()
+    fit(start(job), job, CPU)
+    assert steps[0] == 0
+
+
+def test_gated_and_control_see_the_same_batches(job):
+    data = job.latents, job.labels
+    for step in (0, 3):
+        pairs = zip(draw_batch(job, data, step), draw_batch(replace(job, gates=GATES), data, step), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
+    assert not torch.equal(draw_batch(job, data, 0)[1], draw_batch(job, data, 1)[1])
+    assert not torch.equal(draw_batch(job, data, 0)[1], draw_batch(replace(job, stream=2), data, 0)[1])
+
+
+def test_labels_are_dropped_at_the_given_rate(job):
+    optimisation = job.optimisation.model_copy(update={"batch": 2000, "label_dropout": 0.3})
+    labels = draw_batch(replace(job, optimisation=optimisation), (job.latents, job.labels), 0)[3]
+    assert (labels == CLASSES).float().mean().item() == pytest.approx(0.3, abs=0.04)
+    never = job.optimisation.model_copy(update={"label_dropout": 0.0})
+    assert CLASSES not in draw_batch(replace(job, optimisation=never), (job.latents, job.labels), 0)[3]
+
+
+def test_ema_moves_every_parameter_the_gates_too(job):
+    model = start(replace(job, gates=GATES))
+    ema = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1)
+    update_ema(ema, model, 0.75)
+    for name, parameter in ema.named_parameters():
+        torch.testing.assert_close(parameter, dict(model.named_parameters())[name] - 0.75)
+
+
+def test_the_ema_uses_its_own_gates(job):
+    """A copied hook bound to the raw model's gates would silently change nothing."""
+    state = fit(start(replace(job, gates=GATES)), replace(job, gates=GATES), CPU)
+    inputs = torch.randn(2, *SHAPE), torch.tensor([3, 500]), torch.tensor([1, 2])
+    with torch.no_grad():
+        before = state.ema(*inputs)
+        for parameter in gate_parameters(state.model):
+            parameter.zero_()
+        assert torch.equal(state.ema(*inputs), before)
+        for parameter in gate_parameters(state.ema):
+            parameter.zero_()
+        assert not torch.equal(state.ema(*inputs), before)
+    assert all(torch.count_nonzero(g) == 0 for g in split_state(state.ema)[1].values())
+
+
+def trained(job, **changes):
+    optimisation = job.optimisation.model_copy(update=changes)
+    return fit(start(job), replace(job, optimisation=optimisation), CPU)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"learning_rate": 5e-4},
+        {"warmup_steps": 0},
+        {"beta2": 0.9},
+        {"weight_decay": 0.5},
+        {"gradient_clip": None},
+        {"label_dropout": 0.9},
+        {"batch": 5},
+        {"steps": 8},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_every_key_of_the_recipe_changes_the_weights(job, changes):
+    before, after = trained(job), trained(job, **changes)
+    assert any(not torch.equal(a, b) for a, b in zip(before.model.parameters(), after.model.parameters(), strict=True))
+
+
+def test_ema_decay_changes_the_ema_alone(job):
+    before, after = trained(job), trained(job, ema_decay=0.5)
+    assert all(torch.equal(a, b) for a, b in zip(before.model.parameters(), after.model.parameters(), strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(before.ema.parameters(), after.ema.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    "gates",
+    [
+        GATES.model_copy(update={"learning_rate": 0.01}),
+        GATES.model_copy(update={"supervision": Supervision(kind="none")}),
+        GATES.model_copy(update={"supervision": Supervision(kind="preserve", weight=0.7)}),
+    ],
+    ids=["learning_rate", "kind", "weight"],
+)
+def test_every_key_of_the_gates_changes_the_gates(job, gates):
+    before = fit(start(replace(job, gates=GATES)), replace(job, gates=GATES), CPU)
+    after = fit(start(replace(job, gates=gates)), replace(job, gates=gates), CPU)
+    pairs = zip(gate_parameters(before.model), gate_parameters(after.model), strict=True)
+    assert any(not torch.equal(a, b) for a, b in pairs)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(job):
+    with pytest.raises(RdmError, match="loss is nan at step 9; lower learning_rate"):
+        fit(start(job), replace(job, latents=job.latents * float("nan")), CPU)
+
+
+def test_the_log_holds_loss_and_sensitivity(job):
+    state = fit(start(job), job, CPU)
+    assert [line["step"] for line in state.log] == [9]
+    assert state.log[0]["loss"] > 0
+    assert len(state.log[0]["sensitivity"]) > 3
