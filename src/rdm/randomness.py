@@ -10,8 +10,7 @@ import torch
 
 def seed_of(*key: int | str) -> int:
     """A 63-bit seed from a key; different keys give independent streams."""
-    text = "/".join(f"{type(part).__name__}:{part}" for part in key)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+    return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "big") >> 1
 
 
 def generator(*key: int | str) -> torch.Generator:

@@ -57,7 +57,7 @@ def test_identity_at_the_start_bit_for_bit(network, gates, dtype, training):
 def test_every_gate_parameter_changes_the_output(network, gates):
     attach_gates(network, gates)
     before = run(network)
-    for name, gate in gates_of(network).items():
+    for name in gates_of(network):
         for part in ("delta", "beta"):
             if (part, gates.shape, type(network).__name__) == ("beta", "scalar", "DiT"):
                 continue  # a uniform shift, which LayerNorm removes: see below

@@ -17,18 +17,20 @@ WIDTH, DEPTH = 4, 5
 class LinearUnit(BasicTransformerBlock):
     """A residual unit z + W z: its Jacobian does not move, so that the analytic slope is exact."""
 
-    def __init__(self, scale):
+    def __init__(self, slope):
         nn.Module.__init__(self)
         self.norm3 = nn.LayerNorm(WIDTH)
-        self.weight = nn.Parameter(scale * torch.randn(WIDTH, WIDTH, dtype=torch.float64))
+        eye, noise = torch.eye(WIDTH, dtype=torch.float64), torch.randn(WIDTH, WIDTH, dtype=torch.float64)
+        self.weight = nn.Parameter(slope * eye + 0.05 * noise)
 
     def forward(self, hidden_states):
         return hidden_states + hidden_states @ self.weight
 
 
-def chain(scale):
+def chain(slope):
+    """Units whose sensitivity grows towards shallow depth (slope > 0) or decays (slope < 0)."""
     torch.manual_seed(0)
-    model = nn.Sequential(*(LinearUnit(scale) for _ in range(DEPTH)))
+    model = nn.Sequential(*(LinearUnit(slope) for _ in range(DEPTH)))
     return attach_gates(model, Gates(shape="scalar", learning_rate=1.0)).double()
 
 
@@ -75,17 +77,17 @@ def test_no_gradient_no_profile():
 
 
 @pytest.mark.parametrize("kind", ["hinge", "preserve"])
-def test_the_deepest_gate_gets_the_true_gradient(kind):
+def test_the_shallowest_gate_gets_the_true_gradient(kind):
     """alpha_k moves every n_i, i <= k; for the shallowest gate only n_0, which the approximation has exactly."""
-    model = chain(scale=-0.3)
+    model = chain(-0.4)
     before = [float(gate.delta.detach()) for gate in gates_of(model).values()]
     supervise(recorded(model), Supervision(kind=kind, weight=0.35), learning_rate=1.0)
-    step = before[0] - float(list(gates_of(model).values())[0].delta.detach())
+    step = before[0] - float(next(iter(gates_of(model).values())).delta.detach())
 
     def term(shift):
-        other = chain(scale=-0.3)
+        other = chain(-0.4)
         with torch.no_grad():
-            list(gates_of(other).values())[0].delta.add_(shift)
+            next(iter(gates_of(other).values())).delta.add_(shift)
         profile = recorded(other).profile()
         penalised = profile.clamp(max=0) if kind == "hinge" else profile
         return float(penalised.square().mean())
@@ -96,12 +98,7 @@ def test_the_deepest_gate_gets_the_true_gradient(kind):
 
 
 def test_hinge_acts_on_decay_only():
-    decaying, growing = chain(scale=0.0), chain(scale=0.0)
-    with torch.no_grad():
-        for unit in decaying:
-            unit.weight.copy_(-0.4 * torch.eye(WIDTH))
-        for unit in growing:
-            unit.weight.copy_(0.4 * torch.eye(WIDTH))
+    decaying, growing = chain(-0.4), chain(0.4)
     assert supervise(recorded(decaying), Supervision(kind="hinge"), 1.0) == 1
     assert supervise(recorded(growing), Supervision(kind="hinge"), 1.0) == 0
     assert all(gate.delta == 0 for gate in gates_of(growing).values())
@@ -113,8 +110,8 @@ def test_hinge_acts_on_decay_only():
 def test_weight_means_what_it_says():
     steps = []
     for weight in (0.35, 0.7):
-        model = chain(scale=-0.3)
+        model = chain(-0.4)
         supervise(recorded(model), Supervision(kind="preserve", weight=weight), learning_rate=0.01)
         steps.append([float(gate.delta.detach()) for gate in gates_of(model).values()])
     assert steps[1] == pytest.approx([2 * step for step in steps[0]])
-    assert supervise(recorded(chain(-0.3)), Supervision(kind="none"), 1.0) == 0
+    assert supervise(recorded(chain(-0.4)), Supervision(kind="none"), 1.0) == 0

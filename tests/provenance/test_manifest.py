@@ -1,5 +1,6 @@
 """Artefacts are whole or absent, verified when read, and never silently replaced."""
 
+import ast
 import json
 
 import pytest
@@ -89,15 +90,14 @@ def test_a_file_in_the_way_is_one_sentence(tmp_path):
 
 def test_code_digest_ignores_comments_and_docstrings(monkeypatch):
     def digest_of(source):
-        for function in (code._tree, code._bare_code, code._imports, code.code_digest):
-            function.cache_clear()
-        monkeypatch.setattr(code, "_tree", lambda module: code.ast.parse(source))
+        monkeypatch.setattr(code, "_tree", lambda module: ast.parse(source))
         code._bare_code.cache_clear()
         return code._bare_code("rdm.any")
 
     plain = digest_of("def f(x):\n    return x + 1\n")
     assert digest_of('"""Doc."""\n\ndef f(x):  # comment\n    """Doc."""\n    return (x + 1)\n') == plain
     assert digest_of("def f(x):\n    return x + 2\n") != plain
+    code._bare_code.cache_clear()
 
 
 def test_code_digest_follows_imports():

@@ -16,7 +16,10 @@ from rdm.tables.published import read_published
 from tests.conftest import ROOT
 
 PUBLISHED = ROOT / "params" / "published.csv"
-PAPER_ROWS = ["BigGAN-deep", "StyleGAN-XL", "ADM", "ADM-U", "ADM-G", "LDM-8", "LDM-8-G", "LDM-4", "LDM-4-G", "DiT-XL/2", "DiT-XL/2-G", "Latte-XL", "Neural-RDM-U", "Neural-RDM-F"]
+PAPER_ROWS = [
+    *("BigGAN-deep", "StyleGAN-XL", "ADM", "ADM-U", "ADM-G", "LDM-8", "LDM-8-G", "LDM-4", "LDM-4-G"),
+    *("DiT-XL/2", "DiT-XL/2-G", "Latte-XL", "Neural-RDM-U", "Neural-RDM-F"),
+]
 
 
 @pytest.fixture

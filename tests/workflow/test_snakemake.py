@@ -36,7 +36,7 @@ def test_everything_is_there(finished):
     assert {"table1.csv", "table1.md", "table1.tex", "figures/samples.png"} <= names.keys()
     assert "train/ci-rdm-u-s0/gates.safetensors" in names
     assert "train/ci-rdm-u-control-s0/gates.safetensors" not in names
-    assert not [path for path in finished.rglob("*.partial")]
+    assert not list(finished.rglob("*.partial"))
     assert not (finished / ".rdm" / "train").exists() or not list((finished / ".rdm" / "train").iterdir())
 
 

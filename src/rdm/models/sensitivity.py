@@ -48,6 +48,8 @@ def record_states(model: nn.Module) -> Iterator[States]:
     def before(unit: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         # a view: its gradient is what came through this unit, without what a U-Net's skip connection adds
         state = args[0].view_as(args[0])
+        if not state.requires_grad:
+            state.requires_grad_()
         state.retain_grad()
         states.units.append(unit)
         states.inputs.append(state)
