@@ -42,7 +42,7 @@ def test_help_is_light():
 
 
 def test_no_verb_and_unknown_verbs():
-    assert "rdm" in rdm("--help", params=None).output
+    assert "results/table1.csv" in rdm("--help", params=None).output
     assert rdm("trian", "x", params=None).exit_code == 2
     assert rdm("train", params=None).exit_code == 2
 

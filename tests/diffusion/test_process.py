@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rdm.diffusion.process import scheduler, training_loss
+from rdm.diffusion.process import forward_process, training_loss
 from rdm.diffusion.sampling import draw_latents, guided, network_calls
 from rdm.params.schema import Diffusion, Sampler
 
@@ -12,7 +12,7 @@ MEAN, STD = 0.7, 0.4
 
 @pytest.mark.parametrize("schedule", ["linear", "scaled_linear"])
 def test_betas(schedule):
-    process = scheduler(Diffusion(target="v", schedule=schedule, beta_start=0.0015, beta_end=0.0195))
+    process = forward_process(Diffusion(target="v", schedule=schedule, beta_start=0.0015, beta_end=0.0195))
     power = 1 if schedule == "linear" else 0.5
     expected = torch.linspace(0.0015**power, 0.0195**power, 1000) ** (1 / power)
     torch.testing.assert_close(process.betas, expected)
@@ -20,7 +20,7 @@ def test_betas(schedule):
 
 @pytest.mark.parametrize("target", ["epsilon", "v"])
 def test_the_loss_is_zero_for_the_right_answer(target):
-    process = scheduler(Diffusion(target=target))
+    process = forward_process(Diffusion(target=target))
     random = torch.Generator().manual_seed(0)
     latents, noise = (torch.randn(4, 2, 3, 3, generator=random) for _ in range(2))
     timesteps = torch.tensor([0, 10, 500, 999])
@@ -50,24 +50,30 @@ def exact_model(process, target):
 
 
 @pytest.mark.parametrize("target", ["epsilon", "v"])
-@pytest.mark.parametrize("eta", [0.0, 1.0])
-def test_the_exact_score_gives_the_data_distribution(target, eta):
-    process = scheduler(Diffusion(target=target))
-    sampler = Sampler(steps=250, eta=eta, batch=16)
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        Sampler(steps=250, batch=16),
+        Sampler(steps=250, eta=1.0, batch=16),
+        Sampler(solver="dpm++", steps=30, batch=16),
+    ],
+    ids=["ddim", "ddpm", "dpm++"],
+)
+def test_the_exact_score_gives_the_data_distribution(target, sampler):
+    diffusion = Diffusion(target=target)
+    model = exact_model(forward_process(diffusion), target)
     keys = [(0, index) for index in range(16)]
-    labels = torch.zeros(16, dtype=torch.int64)
-    drawn = draw_latents(exact_model(process, target), process, sampler, [4, 16, 16], labels, 9, keys)
+    drawn = draw_latents(model, diffusion, sampler, [4, 16, 16], torch.zeros(16, dtype=torch.int64), 9, keys)
     assert drawn.mean() == pytest.approx(MEAN, abs=0.02)
     assert drawn.std() == pytest.approx(STD, abs=0.02)
 
 
 def test_a_sample_is_a_function_of_its_key():
-    process = scheduler(Diffusion(target="v"))
-    sampler = Sampler(steps=3, eta=1.0, batch=2)
-    model = exact_model(process, "v")
+    diffusion, sampler = Diffusion(target="v"), Sampler(steps=3, eta=1.0, batch=2)
+    model = exact_model(forward_process(diffusion), "v")
 
     def draw(keys):
-        return draw_latents(model, process, sampler, [1, 2, 2], torch.zeros(len(keys), dtype=torch.int64), 9, keys)
+        return draw_latents(model, diffusion, sampler, [1, 2, 2], torch.zeros(len(keys), dtype=torch.int64), 9, keys)
 
     together = draw([(0, 0), (0, 1), (1, 0)])
     assert torch.equal(draw([(0, 1), (0, 0)]), together[[1, 0]])

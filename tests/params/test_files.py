@@ -31,6 +31,7 @@ def test_every_shipped_file_is_valid(name):
         (lambda c: c["score"].update(extractor={"kind": "inception", "weights": "x"}), "protocol 'ci' is for"),
         (lambda c: c["data"]["digits"].update(source="digit"), "data.digits"),
         (lambda c: c.update(device="gpu"), "device"),
+        (lambda c: c["sample"]["plain"].update(eta=0.5), "sample.plain.*eta is for solver: ddim"),
         (lambda c: c.pop("sample"), "sample: this key is missing"),
         (lambda c: c.update(protocol={}), "name the protocol in score.protocol"),
         (lambda c: c["tables"].update(picture="guided"), "tables.picture: no row"),
@@ -75,7 +76,7 @@ def leaves(value, path=()):
 def changed(value):
     """Another valid value of the same kind."""
     other = {"channel": "scalar", "scalar": "channel", "preserve": "hinge", "hinge": "preserve", "epsilon": "v"}
-    other |= {"v": "epsilon", "scaled_linear": "linear", "cross": "add", "plain": "guided"}
+    other |= {"v": "epsilon", "scaled_linear": "linear", "cross": "add", "dpm++": "ddim"}
     if isinstance(value, list):
         return [not item if isinstance(item, bool) else item * 2 for item in value]
     if isinstance(value, str):

@@ -2,6 +2,8 @@
 
 import ast
 import json
+import os
+import subprocess
 
 import pytest
 
@@ -80,6 +82,18 @@ def test_failure_leaves_nothing(tmp_path, artefact, recipe):
         raise KeyboardInterrupt
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
     assert json.loads((artefact / "manifest.json").read_text()) == before
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    (tmp_path / f".a.{dead.pid}.partial").mkdir()
+    (tmp_path / f".b.{dead.pid}.partial").write_text("half")
+    living = tmp_path / f".a.{os.getppid()}.partial"
+    living.mkdir()
+    with whole_folder(tmp_path / "a"), whole_file(tmp_path / "b") as temporary:
+        temporary.write_text("whole")
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "b", living.name}
 
 
 def test_a_file_in_the_way_is_one_sentence(tmp_path):

@@ -1,10 +1,12 @@
-"""The forward process and the training objective."""
+"""The forward process, the training objective, and the solvers that belong to it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 from torch import Tensor
 
 from rdm.params import schema
@@ -12,17 +14,27 @@ from rdm.params import schema
 Denoiser = Callable[[Tensor, Tensor, Tensor], Tensor]  # (latents, timesteps, labels) -> prediction
 
 
-def scheduler(diffusion: schema.Diffusion) -> DDIMScheduler:
-    """diffusers' DDIM scheduler with this experiment's betas; it also adds noise and defines the targets."""
-    return DDIMScheduler(
-        num_train_timesteps=diffusion.timesteps,
-        beta_schedule=diffusion.schedule,
-        beta_start=diffusion.beta_start,
-        beta_end=diffusion.beta_end,
-        prediction_type="v_prediction" if diffusion.target == "v" else "epsilon",
-        timestep_spacing="trailing",  # the first sampling step starts at the last training timestep
-        clip_sample=False,
-    )
+def forward_process(diffusion: schema.Diffusion) -> DDIMScheduler:
+    """diffusers' DDIM scheduler with this experiment's betas: it adds noise, defines the targets, and samples."""
+    return DDIMScheduler(**_betas(diffusion), clip_sample=False)
+
+
+def solver(diffusion: schema.Diffusion, sampler: schema.Sampler) -> DDIMScheduler | DPMSolverMultistepScheduler:
+    """The scheduler that takes the sampling steps."""
+    if sampler.solver == "dpm++":
+        return DPMSolverMultistepScheduler(**_betas(diffusion), algorithm_type="dpmsolver++", solver_order=2)
+    return forward_process(diffusion)
+
+
+def _betas(diffusion: schema.Diffusion) -> dict[str, Any]:
+    return {
+        "num_train_timesteps": diffusion.timesteps,
+        "beta_schedule": diffusion.schedule,
+        "beta_start": diffusion.beta_start,
+        "beta_end": diffusion.beta_end,
+        "prediction_type": "v_prediction" if diffusion.target == "v" else "epsilon",
+        "timestep_spacing": "trailing",  # the first sampling step starts at the last training timestep
+    }
 
 
 def training_loss(

@@ -1,20 +1,19 @@
-"""From noise to latents: DDIM (Song et al., 2021) with classifier-free guidance (Ho & Salimans, 2022)."""
+"""From noise to latents, with classifier-free guidance (Ho & Salimans, 2022)."""
 
 from __future__ import annotations
 
 import torch
-from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
 
-from rdm.diffusion.process import Denoiser
-from rdm.params.schema import Sampler
+from rdm.diffusion.process import Denoiser, solver
+from rdm.params.schema import Diffusion, Sampler
 from rdm.randomness import generator
 
 
 @torch.inference_mode()
 def draw_latents(
     model: Denoiser,
-    process: DDIMScheduler,
+    diffusion: Diffusion,
     sampler: Sampler,
     shape: list[int],
     labels: Tensor,
@@ -28,13 +27,15 @@ def draw_latents(
     generators = [generator(seed, "sample", index) for seed, index in noise_keys]
     start = torch.stack([torch.randn(tuple(shape), generator=g) for g in generators])
     latents = start.to(labels.device)
-    process.set_timesteps(sampler.steps)
-    for timestep in process.timesteps:
+    steps = solver(diffusion, sampler)
+    steps.set_timesteps(sampler.steps)
+    for timestep in steps.timesteps:
         prediction = guided(model, latents, timestep.to(labels.device), labels, null_label, sampler.guidance)
-        noise = None
+        ancestral = {}
         if sampler.eta > 0:
-            noise = torch.stack([torch.randn(tuple(shape), generator=g) for g in generators]).to(labels.device)
-        latents = process.step(prediction, timestep, latents, eta=sampler.eta, variance_noise=noise).prev_sample
+            noise = torch.stack([torch.randn(tuple(shape), generator=g) for g in generators])
+            ancestral = {"eta": sampler.eta, "variance_noise": noise.to(labels.device)}
+        latents = steps.step(prediction, timestep, latents, **ancestral).prev_sample
     return latents
 
 

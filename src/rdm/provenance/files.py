@@ -35,7 +35,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it into place if the block succeeds, delete it otherwise."""
     with writable(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        temporary = _temporary(path)
         try:
             yield temporary
             temporary.replace(path)
@@ -47,15 +47,34 @@ def whole_file(path: Path) -> Iterator[Path]:
 def whole_folder(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `folder`; it replaces `folder` if the block succeeds, and vanishes otherwise."""
     with writable(folder.parent):
-        temporary = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _temporary(folder)
         try:
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
+            temporary.mkdir()
             yield temporary
             shutil.rmtree(folder, ignore_errors=True)
             temporary.replace(folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporary(path: Path) -> Path:
+    """A name beside `path` that no other living process uses; what killed processes left there is removed."""
+    for leftover in path.parent.glob(f".{path.name}.*.partial"):
+        if not _alive(int(leftover.suffixes[-2].removeprefix("."))):
+            shutil.rmtree(leftover, ignore_errors=True)
+            leftover.unlink(missing_ok=True)
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return process != os.getpid()
 
 
 @contextmanager

@@ -11,7 +11,6 @@ import torch
 
 from rdm import paths
 from rdm.data import stage as data
-from rdm.diffusion.process import scheduler
 from rdm.diffusion.sampling import draw_latents, network_calls
 from rdm.latents import stage as latents
 from rdm.latents.codec import LatentCodec
@@ -135,7 +134,7 @@ def draw_batch(
     wanted = min(sampler.batch, len(labels) - start)
     drawn = draw_latents(
         trained.network,
-        scheduler(baseline.diffusion),
+        baseline.diffusion,
         sampler,
         trained.latent_shape,
         torch.from_numpy(labels[indices % len(labels)]).to(device),

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from rdm.diffusion.process import scheduler, training_loss
+from rdm.diffusion.process import forward_process, training_loss
 from rdm.errors import RdmError
 from rdm.models.gates import gate_parameters
 from rdm.models.sensitivity import record_states, supervise
@@ -81,7 +81,7 @@ def _step(state: TrainingState, job: Job, data: tuple[Tensor, Tensor]) -> None:
     logs = (step + 1) % LOG_EVERY == 0 or step + 1 == optimisation.steps
     supervised = job.gates is not None and job.gates.supervision.kind != "none"
     with record_states(state.model) if logs or supervised else contextlib.nullcontext() as states:
-        loss = training_loss(state.model, scheduler(job.diffusion), *draw_batch(job, data, step))
+        loss = training_loss(state.model, forward_process(job.diffusion), *draw_batch(job, data, step))
     state.optimiser.zero_grad()
     loss.backward()
     if optimisation.gradient_clip is not None:
