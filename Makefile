@@ -1,7 +1,7 @@
 # Two commands do everything:
 #   make reproduce    from nothing to Table 1, on the default experiment
 #   make test         every check
-.PHONY: reproduce test env lock
+.PHONY: reproduce test env example lock
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
@@ -20,6 +20,10 @@ test: env
 	mypy
 	snakefmt --check Snakefile workflow
 	pytest
+
+# after `make reproduce`: keep its table, picture and scores in results/example and in the README
+example: env
+	python workflow/scripts/example.py
 
 env: $(STAMP)
 

@@ -53,7 +53,7 @@ def test_unknown_names(workspace):
     fails(rdm("latents", "f5"), 2, "'f5'", "'f4'")
     fails(rdm("train", "ci-dti-s0"), 2, "'ci-dti-s0'", "'ci-dit-s0'")
     fails(rdm("sample", "ci-dit-s5"), 2, "'ci-dit-s5'", "'ci-dit-s0'")
-    fails(rdm("score", "ci-dit-s0", "nothing"), 2, "'nothing'")
+    fails(rdm("score", "ci-dit-s0", "ci-dit-s7"), 2, "'ci-dit-s7'", "'ci-dit-s0'")
 
 
 def test_bad_parameters(workspace, write_params):
@@ -109,7 +109,7 @@ def test_a_finished_run_is_not_done_again_nor_replaced(workspace, write_params):
 def test_no_place_to_write(workspace):
     shutil.rmtree(workspace / "results")
     (workspace / "results").write_text("a file is in the way")
-    fails(rdm("data", "digits"), 1, "Cannot write", "results")
+    fails(rdm("data", "digits"), 1, "results", "check owner, permissions")
 
 
 def test_a_device_that_is_not_there(workspace, write_params):

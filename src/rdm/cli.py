@@ -23,6 +23,10 @@ class Commands(click.Group):
         except RdmError as error:
             click.echo(f"Error: {error}", err=True)
             sys.exit(error.exit_code)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            click.echo(f"Error: {error.filename or 'A file'}: {reason}; check owner, permissions and disk.", err=True)
+            sys.exit(RdmError.exit_code)
 
 
 params_option = click.option(
@@ -145,21 +149,22 @@ def sample(run: str, params_file: str, overwrite: bool) -> None:
 
 
 @main.command()
-@click.argument("runs", nargs=-1, required=True, metavar="RUN... | floor")
+@click.argument("names", nargs=-1, required=True, metavar="RUN... | SAMPLES... | floor")
 @params_option
-def score(runs: tuple[str, ...], params_file: str) -> None:
-    """Score the images of one or more RUNs: FID, sFID, IS, and how often the classifier sees the label asked for.
+def score(names: tuple[str, ...], params_file: str) -> None:
+    """Score images: FID, sFID, IS, and how often the classifier sees the label asked for.
 
-    `rdm score floor` scores real images of the other split: what a perfect generator would get.
-    Writes results/score/RUN/SAMPLER/PROTOCOL.json. Needs: rdm sample, rdm extractor.
+    RUN is a run of `rdm sample`; SAMPLES a published sample set that the parameter file names in score.samples; floor
+    stands for real images of the other split: what a perfect generator would get.
+    Writes results/score/.../PROTOCOL.json. Needs: rdm sample, rdm extractor.
     """
     from rdm.score import stage
 
     experiment = _experiment(params_file)
-    if runs == ("floor",):
+    if names == ("floor",):
         _done(stage.run_floor(experiment))
     else:
-        for path in stage.run(experiment, list(runs)):
+        for path in stage.run(experiment, list(names)):
             _done(path)
 
 

@@ -59,6 +59,11 @@ def score(run: str, sampler: str, protocol: str) -> Path:
     return RESULTS / "score" / run / sampler / f"{protocol}.json"
 
 
+def samples_score(name: str, protocol: str) -> Path:
+    """The scores of a published sample set."""
+    return RESULTS / "score" / "published" / name / f"{protocol}.json"
+
+
 def floor(dataset: str, protocol: str) -> Path:
     """The scores of real training images: what a perfect generator would get."""
     return RESULTS / "score" / "floor" / dataset / f"{protocol}.json"

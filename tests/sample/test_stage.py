@@ -11,7 +11,7 @@ from rdm.data import stage as data
 from rdm.latents import stage as latents
 from rdm.models.gates import attach_gates, gates_of
 from rdm.params.schema import Gates
-from rdm.sample import stage
+from rdm.sample import stage, store
 from rdm.train import stage as train
 
 CPU = torch.device("cpu")
@@ -36,7 +36,7 @@ def draw(workspace, experiment):
 
 
 def test_stored_images_are_those_drawn_alone(draw, experiment):
-    stored = stage.load(experiment, RUN, "plain")
+    stored = store.load(experiment, RUN, "plain")
     assert stored.images.shape == (360, 16, 16, 1)
     assert stored.images.dtype == np.uint8
     assert np.array_equal(draw(300, 60), stored.images[300:360])
@@ -50,8 +50,9 @@ def test_batch_size_does_not_matter(draw):
         assert np.abs(parts - whole).max() <= 1
 
 
-@pytest.mark.parametrize("shape", ["channel", "scalar"])
-@pytest.mark.parametrize("run", ["ci-dit-s0", "ci-ldm4-s0"])
+@pytest.mark.parametrize(
+    ("run", "shape"), [("ci-dit-s0", "channel"), ("ci-ldm4-s0", "channel"), ("ci-ldm4-s0", "scalar")]
+)
 def test_gates_before_their_first_step_give_the_baselines_samples(draw, run, shape):
     gates = Gates(shape=shape, learning_rate=1.0)
     before = draw(0, 60, run=run)
@@ -65,7 +66,7 @@ def test_gates_before_their_first_step_give_the_baselines_samples(draw, run, sha
 
 
 def test_an_interrupted_sampling_keeps_its_shards(workspace, experiment, monkeypatch):
-    expected = stage.load(experiment, RUN, "plain").images
+    expected = store.load(experiment, RUN, "plain").images
     shutil.rmtree(workspace / paths.sample(RUN, "plain"))
     monkeypatch.setattr(stage, "SHARD_BATCHES", 2)
     draw_batch, starts = stage.draw_batch, []
@@ -82,7 +83,7 @@ def test_an_interrupted_sampling_keeps_its_shards(workspace, experiment, monkeyp
     assert not (workspace / paths.sample(RUN, "plain")).exists()
     stage.run(experiment, RUN)
     assert starts == [0, 60, 120, 180, 120, 180, 240, 300]
-    assert np.array_equal(stage.load(experiment, RUN, "plain").images, expected)
+    assert np.array_equal(store.load(experiment, RUN, "plain").images, expected)
 
 
 def test_reference_labels_have_exact_proportions(workspace, experiment):

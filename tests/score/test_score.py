@@ -1,5 +1,8 @@
 """Scores against closed forms and second derivations."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -9,10 +12,12 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from rdm import paths
 from rdm.data import stage as data
 from rdm.errors import ArtefactError, RdmError, UsageError
-from rdm.params.schema import Classifier, Inception
+from rdm.params.schema import Classifier, Inception, Row
 from rdm.score import classifier, stage
 from rdm.score.classifier import ConvNet, as_tensor
 from rdm.score.extractors import build_extractor, extract
+from rdm.tables.build import build_table1
+from tests.conftest import ROOT
 
 CPU = torch.device("cpu")
 
@@ -165,3 +170,47 @@ def test_extractor_verb_is_for_classifiers(workspace, experiment):
         classifier.run(experiment.model_copy(update={"score": score}))
     assert isinstance(experiment.score.extractor, Classifier)
     assert paths.extractor("digits").is_dir()
+
+
+@pytest.fixture
+def with_published(workspace, experiment):
+    """The ci experiment with a published sample set: here, images that it drew itself."""
+    source = workspace / paths.sample("ci-dit-s0", "guided") / "00000.npz"
+    shutil.copy(source, workspace / "theirs.npz")
+    score = experiment.score.model_copy(update={"samples": {"theirs": "theirs.npz"}})
+    row = Row(row="ADM", samples="theirs")
+    tables = experiment.tables.model_copy(update={"rows": (*experiment.tables.rows, row)})
+    return experiment.model_copy(update={"score": score, "tables": tables})
+
+
+def test_published_samples_get_the_same_scores_as_our_own(with_published):
+    [path] = stage.run(with_published, ["theirs"])
+    ours = json.loads(paths.score("ci-dit-s0", "guided", "ci").read_text())["values"]
+    theirs = json.loads(path.read_text())["values"]
+    assert theirs == {name: ours[name] for name in ("fid", "sfid", "is")}
+    table = build_table1(with_published, ROOT / "params" / "published.csv").set_index("method")
+    assert table.loc["ADM", "c2i_fid_ours"] == theirs["fid"]
+    assert table.loc["ADM", "c2i_fid_origin"] == "samples"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "is not there; download"),
+        (b"not an npz", "is not a whole npz"),
+        ({"arr_0": np.zeros((360, 16, 16, 1), np.float32)}, "holds float32"),
+        ({"arr_0": np.zeros((360, 16, 16, 3), np.uint8)}, "uint8 images of 16x16x1 are needed"),
+        ({"arr_0": np.zeros((300, 16, 16, 1), np.uint8)}, "holds 300 images; the protocol scores 360"),
+        ({"images": np.zeros((360, 16, 16, 1), np.uint8)}, "is not a whole npz"),
+    ],
+    ids=["missing", "broken", "float", "colour", "few", "name"],
+)
+def test_published_samples_of_another_kind_are_refused(workspace, with_published, content, message):
+    file = workspace / "theirs.npz"
+    file.unlink()
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    elif content is not None:
+        np.savez(file, **content)
+    with pytest.raises(RdmError, match=message):
+        stage.run(with_published, ["theirs"])

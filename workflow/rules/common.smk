@@ -31,7 +31,8 @@ if config and config != yaml.safe_load(PARAMS.read_text()):
 try:
     EXPERIMENT = params.load(PARAMS)
 except RdmError as error:
-    sys.exit(f"Error: {error}")
+    print(f"Error: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)
 
 # every `rdm` below reads this file; its path is no parameter of a rule, so that a copy of it re-runs nothing
 shell.prefix(f"export RDM_PARAMS={shlex.quote(str(PARAMS))}; ")
@@ -48,7 +49,7 @@ wildcard_constraints:
     dataset="|".join(EXPERIMENT.data),
     autoencoder="|".join(EXPERIMENT.latents),
     run="|".join(RUNS),
-    system="|".join(EXPERIMENT.systems),
+    samples="|".join(EXPERIMENT.score.samples) or "none",
 
 
 def manifest(folder):

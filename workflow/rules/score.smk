@@ -17,6 +17,11 @@ def score_files(system):
     ]
 
 
+def published_score(name):
+    """The score file of a published sample set."""
+    return str(paths.samples_score(name, EXPERIMENT.score.protocol))
+
+
 rule extractor:
     input:
         manifest(paths.data(SCORED)),
@@ -50,6 +55,25 @@ rule floor:
         "score real images: the floor"
     shell:
         "rdm score floor > {log} 2>&1"
+
+
+rule score_published:
+    input:
+        lambda w: EXPERIMENT.find_samples(w.samples),
+        manifest(paths.data(SCORED)),
+        CLASSIFIER,
+    output:
+        published_score("{samples}"),
+    log:
+        "logs/score/published/{samples}.log",
+    threads: EXPERIMENT.threads
+    params:
+        values=dependencies.of_scoring(EXPERIMENT),
+        code=code_digest("score"),
+    message:
+        "score published samples {wildcards.samples}"
+    shell:
+        "rdm score {wildcards.samples} > {log} 2>&1"
 
 
 # one rule per system: its seeds are scored in one process, which loads the extractor once

@@ -5,6 +5,7 @@ rule tables:
             for system in dict.fromkeys(RUNS[run][0] for run in TABLED)
             for file in score_files(system)
         ],
+        [published_score(row.samples) for row in EXPERIMENT.tables.rows if row.samples],
         FLOOR,
         [
             manifest(paths.sample(run, EXPERIMENT.tables.picture))

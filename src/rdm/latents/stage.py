@@ -49,9 +49,24 @@ def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
         return folder
     device = prepare(experiment)
     codec = _codec(autoencoder, [0.0], [1.0], device)
-    with build(folder, recipe) as (scratch, facts), progress("latents", len(images.labels)) as bar:
-        count, total, squares = 0, torch.zeros(()), torch.zeros(())
-        for shard, first in enumerate(range(0, len(images.labels), SHARD)):
+    with build(folder, recipe) as (scratch, facts):
+        shape, mean, std = _write_shards(codec, images, scratch)
+        facts |= {
+            "kind": "pre-quantised",
+            "items": len(images.labels),
+            "classes": len(images.classes),
+            "shape": shape,
+            "mean": mean.tolist(),
+            "std": std.tolist(),
+        }
+    return folder
+
+
+def _write_shards(codec: LatentCodec, images: data.Dataset, folder: Path) -> tuple[list[int], Tensor, Tensor]:
+    """Encode everything; returns the shape of one latent, and mean and standard deviation per channel in float64."""
+    shape, pixels, total, squares = [0], 0, torch.zeros(()), torch.zeros(())
+    with progress("latents", len(images.labels)) as bar:
+        for number, first in enumerate(range(0, len(images.labels), SHARD)):
             last = min(first + SHARD, len(images.labels))
             encoded = []
             for start in range(first, last, BATCH):
@@ -60,21 +75,13 @@ def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
                 bar.update(stop - start)
             latents = torch.cat(encoded)
             labels = torch.from_numpy(images.labels[first:last])
-            save_file({"latents": latents, "labels": labels}, scratch / f"{shard:05d}.safetensors")
-            wide = latents.double()
-            count += latents.numel() // latents.shape[1]
-            total = total + wide.sum((0, 2, 3))
-            squares = squares + wide.square().sum((0, 2, 3))
-        mean = total / count
-        facts |= {
-            "kind": "pre-quantised",
-            "items": len(images.labels),
-            "classes": len(images.classes),
-            "shape": list(latents.shape[1:]),
-            "mean": mean.tolist(),
-            "std": (squares / count - mean.square()).sqrt().tolist(),
-        }
-    return folder
+            save_file({"latents": latents, "labels": labels}, folder / f"{number:05d}.safetensors")
+            shape = list(latents.shape[1:])
+            pixels += latents.numel() // shape[0]
+            total = total + latents.double().sum((0, 2, 3))
+            squares = squares + latents.double().square().sum((0, 2, 3))
+    mean = total / pixels
+    return shape, mean, (squares / pixels - mean.square()).sqrt()
 
 
 def read_manifest(experiment: Experiment, name: str) -> Artefact:

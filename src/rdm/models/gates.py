@@ -63,24 +63,31 @@ def _gated_class(unit_class: type[nn.Module]) -> type[nn.Module]:
 def attach_gates(model: nn.Module, gates: Gates) -> nn.Module:
     """Put gates on every residual unit of `model`, in place, and return it. Its output stays what it was, bit for bit.
 
-    Raises RdmError if the model has gates already or no residual units.
+    Raises RdmError if the model has gates already or no residual units, or for scalar gates on a transformer.
     """
     units = residual_units(model)
     if not units:
         raise RdmError(f"{type(model).__name__} has no residual units that gates can be attached to.")
     if gates_of(model):
         raise RdmError(f"{type(model).__name__} has gates already; attach them once.")
-    for unit in units.values():
+    for name, unit in units.items():
         channels, channel_dim = _channels(unit)
+        if gates.shape == "scalar" and channel_dim == -1:
+            raise RdmError(
+                f"{name}: a scalar beta is a no-op in a pre-LayerNorm transformer, which removes a constant shift; "
+                "set gates.shape: channel."
+            )
         unit.gate = Gate(channels if gates.shape == "channel" else 1, channel_dim).to(next(unit.parameters()).device)
         unit.__class__ = _gated_class(type(unit))  # type: ignore[arg-type]
     return model
 
 
 def residual_units(model: nn.Module) -> dict[str, nn.Module]:
-    """The minimum residual stacking units by name: transformer blocks, or a U-Net's residual blocks (reading R3)."""
-    units = (BasicTransformerBlock, ResnetBlock2D)
-    return {name: module for name, module in model.named_modules() if isinstance(module, units)}
+    """The minimum residual stacking units by name: a U-Net's residual blocks, else transformer blocks (reading R3)."""
+    blocks = {name: module for name, module in model.named_modules() if isinstance(module, ResnetBlock2D)}
+    if blocks:
+        return blocks
+    return {name: module for name, module in model.named_modules() if isinstance(module, BasicTransformerBlock)}
 
 
 def gates_of(model: nn.Module) -> dict[str, Gate]:

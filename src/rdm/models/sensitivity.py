@@ -2,7 +2,8 @@
 
 States z_0 ... z_L of the residual stack; g_i = dLoss/dz_i; n_i = the norm of g_i per sample, averaged over the batch.
 The profile r_i = log(n_i / n_L), i < L, comes from the ordinary backward pass, and so does what reached z_i through
-the residual branch, v_i = J_i^T (alpha_i g_{i+1}): it is g_i minus what came along the identity path.
+the residual branch, v_i = J_i^T (alpha_i g_{i+1}): it is g_i minus what came along the identity path. In a U-Net the
+states are the inputs of the residual blocks in order of computation, whose norms are compared though sizes differ.
 
 The paper names a supervision of weight 0.35 and gives no formula. Ours penalises a profile that decays towards
 shallow depth (`hinge`: S = mean max(0, -r_i)^2) or that moves at all (`preserve`: S = mean r_i^2). Its gradient is

@@ -58,6 +58,11 @@ def of_score(experiment: Experiment, run: str, sampler: str) -> Values:
     return {**of_sample(experiment, run, sampler), "score": of_scoring(experiment)}
 
 
+def of_samples_score(experiment: Experiment, name: str) -> Values:
+    """The score of a published sample set."""
+    return {"samples": name, "score": of_scoring(experiment)}
+
+
 def make_data(dataset: str) -> str:
     """The command that stores a data set."""
     return f"rdm data {dataset}"

@@ -67,7 +67,14 @@ class Experiment(Section):
     def samplers_of(self, system: str) -> list[str]:
         """The samplers that the table asks for of `system` (of a control: those of its gated twin)."""
         twin = system.removesuffix(CONTROL)
-        return sorted({row.sampler for row in self.tables.rows if row.system == twin})
+        return sorted({row.sampler for row in self.tables.rows if row.system == twin and row.sampler})
+
+    def find_samples(self, name: str) -> str:
+        """The file of a published sample set. Raises UsageError if neither a run nor a sample set has this name."""
+        if name not in self.score.samples:
+            known = {*self.runs, *self.score.samples, "floor"}
+            raise UsageError(f"There is nothing to score named {name!r}; {nearest(name, known)}")
+        return self.score.samples[name]
 
     @model_validator(mode="after")
     def fits_together(self) -> Experiment:
@@ -79,6 +86,12 @@ class Experiment(Section):
             raise ParameterError(
                 f"score.extractor.kind: protocol {self.score.protocol!r} is for {self.protocol.extractor!r}."
             )
+        if self.score.extractor.kind == "inception" and self.data[self.score.data].source != "folder":
+            raise ParameterError(
+                f"score.extractor.kind: inception is for photographs; {self.score.data!r} is greyscale."
+            )
+        for name in {*self.runs, "floor"} & self.score.samples.keys():
+            raise ParameterError(f"score.samples.{name}: this name is taken; choose another.")
         self._check_systems()
         self._check_tables()
         return self
@@ -100,8 +113,11 @@ class Experiment(Section):
 
     def _check_tables(self) -> None:
         for row in self.tables.rows:
-            _declared(f"tables.rows: {row.row}: system", row.system, {**self.train.baselines, **self.train.gated})
-            _declared(f"tables.rows: {row.row}: sampler", row.sampler, self.sample)
+            if row.samples is not None:
+                _declared(f"tables.rows: {row.row}: samples", row.samples, self.score.samples)
+            if row.system is not None and row.sampler is not None:
+                _declared(f"tables.rows: {row.row}: system", row.system, {**self.train.baselines, **self.train.gated})
+                _declared(f"tables.rows: {row.row}: sampler", row.sampler, self.sample)
         _declared("tables.picture", self.tables.picture, self.sample)
         for name, gated in self.train.gated.items():
             for system in (name, gated.start):

@@ -211,14 +211,23 @@ class Score(Section):
     protocol: str
     extractor: Extractor
     batch: PositiveInt = 100
+    samples: dict[Name, str] = {}  # published sample sets: name -> an npz whose arr_0 holds uint8 NHWC images
 
 
 class Row(Section):
-    """One row of the table: a row of the paper (or a new name), and the run that stands for it."""
+    """One row of the table: a row of the paper (or a new name), and the run or published samples that stand for it."""
 
     row: str
-    system: Name
-    sampler: Name
+    system: Name | None = None
+    sampler: Name | None = None
+    samples: Name | None = None
+
+    @model_validator(mode="after")
+    def run_or_samples(self) -> Row:
+        """Either a system and a sampler, or published samples."""
+        if (self.system is None) != (self.sampler is None) or (self.system is None) == (self.samples is None):
+            raise ValueError("give either system and sampler, or samples")
+        return self
 
 
 class Tables(Section):

@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rdm.errors import RdmError
-
 
 def canonical_json(value: Any) -> str:
     """JSON whose bytes depend on the value alone: keys sorted, no spaces that vary."""
@@ -33,29 +31,27 @@ def file_digest(path: Path) -> str:
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it into place if the block succeeds, delete it otherwise."""
-    with writable(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _temporary(path)
-        try:
-            yield temporary
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(path)
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `folder`; it replaces `folder` if the block succeeds, and vanishes otherwise."""
-    with writable(folder.parent):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _temporary(folder)
-        try:
-            temporary.mkdir()
-            yield temporary
-            shutil.rmtree(folder, ignore_errors=True)
-            temporary.replace(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(folder)
+    try:
+        temporary.mkdir()
+        yield temporary
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.replace(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _temporary(path: Path) -> Path:
@@ -75,23 +71,6 @@ def _alive(process: int) -> bool:
     except PermissionError:  # somebody else's
         return True
     return process != os.getpid()
-
-
-@contextmanager
-def writable(folder: Path) -> Iterator[None]:
-    """Turn the system's refusals to write below `folder` into one sentence."""
-    try:
-        yield
-    except (PermissionError, FileExistsError, NotADirectoryError) as error:
-        name = error.filename or folder
-        raise RdmError(f"Cannot write {name} ({error.strerror}); check its owner and permissions.") from None
-    except OSError as error:
-        if error.errno in _DISK_ERRORS:
-            raise RdmError(f"Cannot write below {folder} ({error.strerror}); free some space.") from None
-        raise
-
-
-_DISK_ERRORS = {28, 30, 122}  # no space left, read-only file system, quota exceeded
 
 
 def write_json(path: Path, value: Any) -> None:

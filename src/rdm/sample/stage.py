@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,21 +18,12 @@ from rdm.params.dependencies import make_sample, of_sample
 from rdm.params.schema import Baseline, Sampler
 from rdm.progress import progress
 from rdm.provenance.files import whole_file
-from rdm.provenance.manifest import Artefact, Recipe, build, is_current, read
+from rdm.provenance.manifest import Recipe, build, is_current
 from rdm.randomness import generator
 from rdm.runtime import prepare
 from rdm.train import stage as train
 
 SHARD_BATCHES = 8  # network batches per file: a killed run loses at most one file
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Generated images. images: uint8 (N, H, W, C). labels: int64 (N,)."""
-
-    images: np.ndarray
-    labels: np.ndarray
-    artefact: Artefact
 
 
 def run(experiment: Experiment, name: str, overwrite: bool = False) -> list[Path]:
@@ -55,21 +45,13 @@ def run(experiment: Experiment, name: str, overwrite: bool = False) -> list[Path
             continue
         sampler = experiment.sample[sampler_name]
         shards = paths.sample_state(name, sampler_name, recipe.digest)
-        _draw(shards, trained, codec, baseline, sampler, labels, seed, device)
         with build(folder, recipe) as (scratch, facts):
+            _draw(shards, trained, codec, baseline, sampler, labels, seed, device)
             for shard in sorted(shards.glob("*.npz")):
                 shutil.copy(shard, scratch)
             facts |= {"seed": seed, "samples": len(labels), "nfe": network_calls(sampler), "device": device.type}
         shutil.rmtree(shards)
     return folders
-
-
-def load(experiment: Experiment, name: str, sampler: str) -> Samples:
-    """The images of one run and sampler, verified."""
-    artefact = read(paths.sample(name, sampler), make_sample(name), of_sample(experiment, name, sampler))
-    shards = [np.load(path) for path in sorted(artefact.folder.glob("*.npz"))]
-    images = np.concatenate([shard["arr_0"] for shard in shards])
-    return Samples(images, np.concatenate([shard["arr_1"] for shard in shards]), artefact)
 
 
 def deal_labels(experiment: Experiment, classes: int, seed: int) -> np.ndarray:

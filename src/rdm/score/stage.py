@@ -14,12 +14,12 @@ from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, isc_features_to_metri
 from rdm import paths
 from rdm.data import stage as data
 from rdm.params import Experiment
-from rdm.params.dependencies import MAKE_EXTRACTOR, of_extractor, of_score, of_scoring
+from rdm.params.dependencies import MAKE_EXTRACTOR, of_extractor, of_samples_score, of_score, of_scoring
 from rdm.params.schema import Classifier
-from rdm.provenance.files import digest, write_json
+from rdm.provenance.files import digest, file_digest, write_json
 from rdm.provenance.manifest import Recipe, read
 from rdm.runtime import prepare
-from rdm.sample import stage as sample
+from rdm.sample import store
 from rdm.score.extractors import build_extractor, extract
 
 
@@ -39,8 +39,8 @@ class Scorer:
         self.extractor: FeatureExtractorBase = build_extractor(parameters, folder, self.device)
         self.statistics = self._statistics(self._features(self.reference.images))
 
-    def score(self, images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        """fid, sfid, is of uint8 (N, H, W, C) images; with a classifier, also how often it sees the label asked for."""
+    def score(self, images: np.ndarray, labels: np.ndarray | None = None) -> dict[str, float]:
+        """fid, sfid, is of uint8 (N, H, W, C) images; with a classifier and labels, also how often it agrees."""
         features = self._features(images)
         statistics = self._statistics(features)
         values = {
@@ -49,7 +49,7 @@ class Scorer:
         }
         splits = self.protocol.inception_score_splits
         values["is"] = isc_features_to_metric(features["logits"], splits, shuffle=False)[KEY_METRIC_ISC_MEAN]
-        if isinstance(self.experiment.score.extractor, Classifier):
+        if isinstance(self.experiment.score.extractor, Classifier) and labels is not None:
             values["accuracy"] = float((features["logits"].argmax(1).numpy() == labels).mean())
         return values
 
@@ -76,23 +76,40 @@ class Scorer:
 
 
 def run(experiment: Experiment, names: list[str]) -> list[Path]:
-    """Score every sample set of the runs `names`; returns the score files."""
+    """Score the sample sets of the runs, or the published sample sets, `names`; returns the score files."""
     for name in names:
-        experiment.find_run(name)
+        if name not in experiment.runs:
+            experiment.find_samples(name)
     scorer = Scorer(experiment)
     written = []
     for name in names:
-        system, seed = experiment.find_run(name)
-        for sampler in experiment.samplers_of(system):
-            samples = sample.load(experiment, name, sampler)
-            recipe = Recipe(
-                "score", of_score(experiment, name, sampler), {**scorer.inputs, "samples": samples.artefact.digest}
-            )
-            path = paths.score(name, sampler, experiment.score.protocol)
-            facts = {"items": len(samples.labels), "nfe": samples.artefact.facts["nfe"], "seed": seed}
-            scorer.write(path, recipe, scorer.score(samples.images, samples.labels), facts)
-            written.append(path)
+        written += _score_run(scorer, name) if name in experiment.runs else [_score_published(scorer, name)]
     return written
+
+
+def _score_run(scorer: Scorer, name: str) -> list[Path]:
+    experiment = scorer.experiment
+    system, seed = experiment.find_run(name)
+    written = []
+    for sampler in experiment.samplers_of(system):
+        samples = store.load(experiment, name, sampler)
+        inputs = {**scorer.inputs, "samples": samples.artefact.digest}
+        recipe = Recipe("score", of_score(experiment, name, sampler), inputs)
+        path = paths.score(name, sampler, experiment.score.protocol)
+        facts = {"items": len(samples.labels), "nfe": samples.artefact.facts["nfe"], "seed": seed}
+        scorer.write(path, recipe, scorer.score(samples.images, samples.labels), facts)
+        written.append(path)
+    return written
+
+
+def _score_published(scorer: Scorer, name: str) -> Path:
+    experiment = scorer.experiment
+    file = Path(experiment.find_samples(name))
+    images = store.load_published(name, file, experiment.protocol.samples, scorer.reference.images)
+    recipe = Recipe("score", of_samples_score(experiment, name), {**scorer.inputs, "samples": file_digest(file)})
+    path = paths.samples_score(name, experiment.score.protocol)
+    scorer.write(path, recipe, scorer.score(images), {"items": len(images), "nfe": None, "seed": None})
+    return path
 
 
 def run_floor(experiment: Experiment) -> Path:
@@ -101,6 +118,6 @@ def run_floor(experiment: Experiment) -> Path:
     other = data.load(experiment, experiment.score.data, "train" if scorer.protocol.reference == "test" else "test")
     path = paths.floor(experiment.score.data, experiment.score.protocol)
     recipe = Recipe("score", of_scoring(experiment), scorer.inputs)
-    facts = {"items": len(other.labels), "nfe": 0, "seed": None}
+    facts = {"items": len(other.labels), "nfe": None, "seed": None}
     scorer.write(path, recipe, scorer.score(other.images, other.labels), facts)
     return path

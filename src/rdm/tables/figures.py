@@ -9,9 +9,8 @@ import numpy as np
 
 from rdm import paths
 from rdm.params import CONTROL, Experiment
-from rdm.params.dependencies import make_sample, of_sample
 from rdm.provenance.files import whole_file
-from rdm.provenance.manifest import read
+from rdm.sample import store
 
 PER_CLASS = 2
 CLASSES = 10
@@ -49,8 +48,5 @@ def draw_samples(experiment: Experiment, path: Path) -> Path:
 
 def _pick(experiment: Experiment, run: str, sampler: str) -> list[np.ndarray]:
     """The first images of each of the first classes, (H, W, C) uint8."""
-    artefact = read(paths.sample(run, sampler), make_sample(run), of_sample(experiment, run, sampler))
-    shards = [np.load(file) for file in sorted(artefact.folder.glob("*.npz"))]
-    images = np.concatenate([shard["arr_0"] for shard in shards])
-    labels = np.concatenate([shard["arr_1"] for shard in shards])
-    return [image for label in range(CLASSES) for image in images[labels == label][:PER_CLASS]]
+    samples = store.load(experiment, run, sampler)
+    return [image for label in range(CLASSES) for image in samples.images[samples.labels == label][:PER_CLASS]]

@@ -11,7 +11,7 @@ from typing import Any
 from rdm import paths
 from rdm.errors import ArtefactError
 from rdm.params import CONTROL, Experiment
-from rdm.params.dependencies import MAKE_FLOOR, Values, make_score, of_score, of_scoring
+from rdm.params.dependencies import MAKE_FLOOR, Values, make_score, of_samples_score, of_score, of_scoring
 from rdm.provenance.files import digest
 
 METRICS = ("fid", "sfid", "is", "accuracy")
@@ -51,6 +51,13 @@ def read_scores(experiment: Experiment, system: str, sampler: str) -> dict[str, 
         for run in runs
     ]
     return {m: Measured(tuple(score[m] for score in scores)) for m in METRICS if all(m in score for score in scores)}
+
+
+def read_samples(experiment: Experiment, name: str) -> dict[str, Measured]:
+    """The scores of a published sample set."""
+    path = paths.samples_score(name, experiment.score.protocol)
+    score = _read(path, make_score(name), experiment, of_samples_score(experiment, name))
+    return {metric: Measured((score[metric],)) for metric in METRICS if metric in score}
 
 
 def read_control(experiment: Experiment, system: str, sampler: str) -> dict[str, Measured] | None:

@@ -15,11 +15,10 @@ def to_csv(table: pd.DataFrame) -> str:
 
 
 def to_markdown(table: pd.DataFrame, experiment: Experiment) -> str:
-    """The readable columns, with notes that say what the numbers are."""
-    readable = _readable(table)
-    alignment = ["left" if column in ("", "Method") else "right" for column in readable.columns]
+    """The readable columns, with notes that say what the numbers are, and the text-to-image columns apart."""
     notes = "".join(f"- {note}\n" for note in _notes(experiment))
-    return f"{readable.to_markdown(index=False, colalign=alignment, disable_numparse=True)}\n\n{notes}"
+    quoted = "Text-to-image, quoted from the paper; none of it is run here:"
+    return f"{_markdown(_readable(table))}\n\n{notes}\n{quoted}\n\n{_markdown(_text_to_image(table))}\n"
 
 
 def to_latex(table: pd.DataFrame, experiment: Experiment) -> str:
@@ -30,6 +29,11 @@ def to_latex(table: pd.DataFrame, experiment: Experiment) -> str:
     return notes + readable.to_latex(index=False, escape=False)
 
 
+def _markdown(table: pd.DataFrame) -> str:
+    alignment = ["left" if column in ("", "Method") else "right" for column in table.columns]
+    return table.to_markdown(index=False, colalign=alignment, disable_numparse=True)
+
+
 def _readable(table: pd.DataFrame) -> pd.DataFrame:
     """Text cells: per metric the paper's value and ours, then what the gates changed."""
     columns = {"": table["architecture"], "Method": table["method"]}
@@ -37,25 +41,29 @@ def _readable(table: pd.DataFrame) -> pd.DataFrame:
         columns[f"{name} paper"] = table[f"c2i_{metric}_paper"].map(_number)
         columns[f"{name} ours"] = _with_spread(table, f"c2i_{metric}_ours", f"c2i_{metric}_spread")
     columns["Class accuracy"] = table["accuracy"].map(lambda value: "" if pd.isna(value) else f"{100 * value:.1f} %")
-    columns["FID − control"] = _with_spread(table, "fid_minus_control", "fid_minus_control_spread", sign="+")
+    columns["FID − control"] = _with_spread(table, "fid_minus_control", "fid_minus_control_spread", "+.4f")
     columns["Verdict"] = table["c2i_fid_verdict"]
     columns["Origin"] = table["c2i_fid_origin"]
-    columns["Text-to-image, quoted"] = pd.Series(
-        [" / ".join(_number(row[f"t2i_{metric}_paper"]) for metric in NAMES).strip(" /") for _, row in table.iterrows()]
-    )
     return pd.DataFrame(columns)
 
 
-def _with_spread(table: pd.DataFrame, value: str, spread: str, sign: str = "") -> pd.Series:
+def _text_to_image(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows for which the paper prints text-to-image numbers."""
+    rows = table[table["t2i_fid_paper"].notna()]
+    cells = {f"{name} paper": rows[f"t2i_{metric}_paper"].map(_number) for metric, name in NAMES.items()}
+    return pd.DataFrame({"Method": rows["method"], **cells})
+
+
+def _with_spread(table: pd.DataFrame, value: str, spread: str, digits: str = ".3f") -> pd.Series:
     pairs = zip(table[value], table[spread], strict=True)
-    return pd.Series([_value_and_spread(mean, deviation, sign) for mean, deviation in pairs])
+    return pd.Series([_value_and_spread(mean, deviation, digits) for mean, deviation in pairs])
 
 
-def _value_and_spread(value: float | None, spread: float | None, sign: str) -> str:
+def _value_and_spread(value: float | None, spread: float | None, digits: str) -> str:
     if pd.isna(value):
         return ""
-    text = f"{value:{sign}.3f}".replace("-", "−")
-    return text if pd.isna(spread) else f"{text} ± {spread:.3f}"
+    text = f"{value:{digits}}".replace("-", "−")
+    return text if pd.isna(spread) else f"{text} ± {spread:{digits.removeprefix('+')}}"
 
 
 def _number(value: float | None) -> str:
@@ -81,5 +89,6 @@ def _notes(experiment: Experiment) -> list[str]:
         "Ungated control: the same start weights, steps, data and noise as the gated row, without gates. "
         "FID − control is the paired difference over seeds: what the gates changed.",
         "Floor: real images of the other split under the same protocol.",
-        "Empty: not run. The text-to-image columns (FID / sFID / IS) are the paper's; none of them is run here.",
+        "Origin: `run`, trained and sampled here; `samples`, published images scored here; `quoted`, copied from the "
+        "paper. Empty: not run.",
     ]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor, nn
 
 from rdm.diffusion.process import forward_process, training_loss
@@ -49,10 +50,11 @@ def fit(model: nn.Module, job: Job, device: torch.device) -> TrainingState:
     state = TrainingState(model, ema, _optimiser(model, job), torch.zeros((), device=device), step=0, log=[])
     state.restore(job.state_path, job.digest)
     data = job.latents.to(device), job.labels.to(device)
+    process = forward_process(job.diffusion)
     saved = time.monotonic()
     with progress("train", job.optimisation.steps, state.step) as bar:
         while state.step < job.optimisation.steps:
-            _step(state, job, data)
+            _step(state, job, process, data)
             bar.update()
             if time.monotonic() - saved > SAVE_EVERY:
                 state.save(job.state_path, job.digest)
@@ -72,8 +74,8 @@ def _optimiser(model: nn.Module, job: Job) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=optimisation.learning_rate, betas=(0.9, optimisation.beta2), fused=True)
 
 
-def _step(state: TrainingState, job: Job, data: tuple[Tensor, Tensor]) -> None:
-    """One optimiser step, with everything that follows it."""
+def _step(state: TrainingState, job: Job, process: DDIMScheduler, data: tuple[Tensor, Tensor]) -> None:
+    """One optimiser step, with everything that belongs to it."""
     optimisation, step = job.optimisation, state.step
     warmup = min(1.0, (step + 1) / optimisation.warmup_steps) if optimisation.warmup_steps else 1.0
     for group in state.optimiser.param_groups:
@@ -81,16 +83,16 @@ def _step(state: TrainingState, job: Job, data: tuple[Tensor, Tensor]) -> None:
     logs = (step + 1) % LOG_EVERY == 0 or step + 1 == optimisation.steps
     supervised = job.gates is not None and job.gates.supervision.kind != "none"
     with record_states(state.model) if logs or supervised else contextlib.nullcontext() as states:
-        loss = training_loss(state.model, forward_process(job.diffusion), *draw_batch(job, data, step))
+        loss = training_loss(state.model, process, *draw_batch(job, data, step))
     state.optimiser.zero_grad()
     loss.backward()
     if optimisation.gradient_clip is not None:
         torch.nn.utils.clip_grad_norm_(state.model.parameters(), optimisation.gradient_clip)
     profile = states.profile() if logs and states else None
-    state.optimiser.step()
     share = 0.0
     if supervised and states and job.gates:
         share = supervise(states, job.gates.supervision, job.gates.learning_rate * warmup)
+    state.optimiser.step()
     update_ema(state.ema, state.model, optimisation.ema_decay)
     state.loss_sum += loss.detach()
     state.step += 1
