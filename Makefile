@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY := PASSIVE
 
 # no lock: results are renamed into place when whole, so that a killed run leaves nothing to unlock
 reproduce: env
-	snakemake --cores all --rerun-incomplete --nolock results/table1.csv
+	snakemake --cores all --rerun-incomplete --nolock --show-failed-logs results/table1.csv
 	@echo "Table 1: results/table1.md (also .csv, .tex)    Picture: results/figures/samples.png"
 
 test: env

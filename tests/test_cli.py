@@ -48,7 +48,7 @@ def test_no_verb_and_unknown_verbs():
 
 
 def test_unknown_names(workspace):
-    fails(rdm("data", "digit"), 2, "'digit'", "'digits'")
+    fails(rdm("data", "tini"), 2, "'tini'", "'tiny'")
     fails(rdm("autoencoder", "f5"), 2, "'f5'", "'f4'")
     fails(rdm("latents", "f5"), 2, "'f5'", "'f4'")
     fails(rdm("train", "ci-dti-s0"), 2, "'ci-dti-s0'", "'ci-dit-s0'")
@@ -78,14 +78,14 @@ def test_params_show_and_check(write_params):
 
 
 def test_missing_and_damaged_inputs(workspace):
-    images = workspace / paths.data("digits") / "test_images.npy"
+    images = workspace / paths.data("tiny") / "test_images.npy"
     content = images.read_bytes()
     images.write_bytes(content[:-1] + b"\x07")
-    fails(rdm("score", "floor"), 1, "test_images.npy is damaged", "rdm data digits")
+    fails(rdm("score", "floor"), 1, "test_images.npy is damaged", "rdm data tiny")
     images.unlink()
-    fails(rdm("score", "floor"), 1, "test_images.npy is missing", "rdm data digits")
+    fails(rdm("score", "floor"), 1, "test_images.npy is missing", "rdm data tiny")
     shutil.rmtree(workspace / "results")
-    fails(rdm("autoencoder", "f4"), 1, "not there yet", "rdm data digits")
+    fails(rdm("autoencoder", "f4"), 1, "not there yet", "rdm data tiny")
     fails(rdm("train", "ci-dit-s0"), 1, "not there yet", "rdm latents f4")
     assert not (workspace / "results").exists()
 
@@ -109,7 +109,7 @@ def test_a_finished_run_is_not_done_again_nor_replaced(workspace, write_params):
 def test_no_place_to_write(workspace):
     shutil.rmtree(workspace / "results")
     (workspace / "results").write_text("a file is in the way")
-    fails(rdm("data", "digits"), 1, "results", "check owner, permissions")
+    fails(rdm("data", "tiny"), 1, "results", "check owner, permissions")
 
 
 def test_a_device_that_is_not_there(workspace, write_params):

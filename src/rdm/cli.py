@@ -160,12 +160,8 @@ def score(names: tuple[str, ...], params_file: str) -> None:
     """
     from rdm.score import stage
 
-    experiment = _experiment(params_file)
-    if names == ("floor",):
-        _done(stage.run_floor(experiment))
-    else:
-        for path in stage.run(experiment, list(names)):
-            _done(path)
+    for path in stage.run(_experiment(params_file), list(names)):
+        _done(path)
 
 
 @main.command()

@@ -21,6 +21,7 @@ def prepare(experiment: Experiment) -> torch.device:
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.enable_mem_efficient_sdp(False)  # its backward pass does not repeat itself
     name = experiment.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -28,4 +29,7 @@ def prepare(experiment: Experiment) -> torch.device:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError):
         raise UsageError(f"device: {name!r} is not available here; set `device: auto` or `device: cpu`.") from None
-    return torch.device(name)
+    device = torch.device(name)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # torch-fidelity takes the current one
+    return device

@@ -111,6 +111,6 @@ def test_weight_means_what_it_says():
     for weight in (0.35, 0.7):
         model = chain(-0.4)
         supervise(recorded(model), Supervision(kind="preserve", weight=weight), learning_rate=0.01)
-        steps.append([float(gate.delta.mean()) for gate in gates_of(model).values()])
+        steps.append([float(gate.delta.detach().mean()) for gate in gates_of(model).values()])
     assert steps[1] == pytest.approx([2 * step for step in steps[0]])
     assert supervise(recorded(chain(-0.4)), Supervision(kind="none"), 1.0) == 0

@@ -1,6 +1,7 @@
 """An image depends on its seed and index alone; labels come in the proportions that the protocol names."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,11 +9,9 @@ import torch
 
 from rdm import paths
 from rdm.data import stage as data
-from rdm.latents import stage as latents
 from rdm.models.gates import attach_gates, gates_of
 from rdm.params.schema import Gates
 from rdm.sample import stage, store
-from rdm.train import stage as train
 
 CPU = torch.device("cpu")
 RUN = "ci-rdm-f-s0"
@@ -20,17 +19,12 @@ RUN = "ci-rdm-f-s0"
 
 @pytest.fixture
 def draw(workspace, experiment):
-    """draw(start, batch, run=..., network=...) -> images of the plain sampler."""
+    """draw(start, batch, run=..., edit=...) -> images of the plain sampler; `edit` changes the network before."""
 
     def images(start, batch, run=RUN, edit=lambda network: network):
-        system, seed = experiment.find_run(run)
-        trained = train.load(experiment, run, CPU)
-        edit(trained.network)
-        baseline = experiment.baseline(system)
-        sampler = experiment.sample["plain"].model_copy(update={"batch": batch})
-        labels = stage.deal_labels(experiment, trained.classes, seed)
-        codec = latents.load_codec(experiment, baseline.latents, CPU)
-        return stage.draw_batch(trained, codec, baseline, sampler, labels, start, seed, CPU)
+        drawing = stage.prepare_drawing(experiment, run, "plain", CPU)
+        edit(drawing.trained.network)
+        return replace(drawing, sampler=drawing.sampler.model_copy(update={"batch": batch})).batch(start)
 
     return images
 
@@ -69,15 +63,15 @@ def test_an_interrupted_sampling_keeps_its_shards(workspace, experiment, monkeyp
     expected = store.load(experiment, RUN, "plain").images
     shutil.rmtree(workspace / paths.sample(RUN, "plain"))
     monkeypatch.setattr(stage, "SHARD_BATCHES", 2)
-    draw_batch, starts = stage.draw_batch, []
+    batch, starts = stage.Drawing.batch, []
 
-    def failing(*arguments):
-        starts.append(arguments[5])
+    def failing(drawing, start):
+        starts.append(start)
         if len(starts) == 4:
             raise KeyboardInterrupt
-        return draw_batch(*arguments)
+        return batch(drawing, start)
 
-    monkeypatch.setattr(stage, "draw_batch", failing)
+    monkeypatch.setattr(stage.Drawing, "batch", failing)
     with pytest.raises(KeyboardInterrupt):
         stage.run(experiment, RUN)
     assert not (workspace / paths.sample(RUN, "plain")).exists()
@@ -87,7 +81,7 @@ def test_an_interrupted_sampling_keeps_its_shards(workspace, experiment, monkeyp
 
 
 def test_reference_labels_have_exact_proportions(workspace, experiment):
-    reference = data.load(experiment, "digits", "test").labels
+    reference = data.load(experiment, "tiny", "test").labels
     labels = stage.deal_labels(experiment, 10, seed=0)
     assert np.array_equal(np.bincount(labels), np.bincount(reference))
     assert (np.diff(labels) < 0).any()

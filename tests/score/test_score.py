@@ -1,5 +1,6 @@
 """Scores against closed forms and second derivations."""
 
+import hashlib
 import json
 import shutil
 
@@ -13,7 +14,7 @@ from rdm import paths
 from rdm.data import stage as data
 from rdm.errors import ArtefactError, RdmError, UsageError
 from rdm.params.schema import Classifier, Inception, Row
-from rdm.score import classifier, stage
+from rdm.score import classifier, extractors, stage
 from rdm.score.classifier import ConvNet, as_tensor
 from rdm.score.extractors import build_extractor, extract
 from rdm.tables.build import build_table1
@@ -37,7 +38,7 @@ def test_a_set_against_itself(scorer):
 
 def test_values_equal_the_textbook(scorer, experiment):
     """FID by scipy's matrix square root, IS by its definition, from the network's own outputs."""
-    images = data.load(experiment, "digits", "train").images[:700]
+    images = data.load(experiment, "tiny", "train").images[:700]
     labels = np.zeros(700, np.int64)
     values = scorer.score(images, labels)
     network = scorer.extractor.network
@@ -66,7 +67,7 @@ def test_shifted_features_move_the_fid_by_the_squared_shift(scorer):
 
 
 def test_noise_scores_worse_than_real(scorer, experiment):
-    train = data.load(experiment, "digits", "train")
+    train = data.load(experiment, "tiny", "train")
     noisy = np.random.default_rng(0).integers(0, 256, train.images.shape, np.uint8)
     real, noise = (scorer.score(images, train.labels) for images in (train.images, noisy))
     assert noise["fid"] > 10 * real["fid"]
@@ -87,15 +88,17 @@ def test_layers_of_the_classifier():
 
 
 def test_pooled_features_are_standardised(scorer, experiment):
-    train = data.load(experiment, "digits", "train").images
-    spread = extract(scorer.extractor, train, 100, CPU)["pool"].std(0)
+    train = data.load(experiment, "tiny", "train").images
+    spread = extract(scorer.extractor, train, CPU)["pool"].std(0)
     live = spread > 1e-3
     torch.testing.assert_close(spread[live], torch.ones(int(live.sum())), atol=1e-3, rtol=0)
 
 
-def test_batch_size_does_not_change_features(scorer):
+def test_batch_size_does_not_change_features(scorer, monkeypatch):
     images = scorer.reference.images[:50]
-    whole, parts = (extract(scorer.extractor, images, batch, CPU) for batch in (50, 7))
+    whole = extract(scorer.extractor, images, CPU)
+    monkeypatch.setattr(extractors, "BATCH", 7)
+    parts = extract(scorer.extractor, images, CPU)
     for layer in whole:
         torch.testing.assert_close(whole[layer], parts[layer], atol=1e-4, rtol=1e-4)
 
@@ -103,10 +106,21 @@ def test_batch_size_does_not_change_features(scorer):
 @pytest.mark.parametrize("change", [{"epochs": 2}, {"batch": 32}, {"learning_rate": 1e-2}, {"seed": 1}])
 def test_every_key_of_the_classifier_changes_it(workspace, experiment, change):
     parameters = experiment.score.extractor
-    train = data.load(experiment, "digits", "train")
+    train = data.load(experiment, "tiny", "train")
     before = classifier.fit(parameters, train, CPU).classify.weight
     after = classifier.fit(parameters.model_copy(update=change), train, CPU).classify.weight
     assert not torch.equal(before, after)
+
+
+def test_score_refuses_samples_of_a_replaced_run(workspace, experiment):
+    """The run was trained again, with other code or on another device: its old images are no longer its images."""
+    folder = workspace / paths.train("ci-dit-s0")
+    (folder / "log.jsonl").write_text("{}")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["log.jsonl"] = hashlib.sha256(b"{}").hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ArtefactError, match=r"another version of results/train/ci-dit-s0; run `rdm sample ci-dit-s0"):
+        stage.run(experiment, ["ci-dit-s0"])
 
 
 def test_score_refuses_samples_of_other_parameters(workspace, experiment):
@@ -137,7 +151,7 @@ def test_inception_layers(inception_weights, tmp_path):
     outputs = []
     extractor.Mixed_6d.register_forward_hook(lambda module, args, output: outputs.append(output))
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
-    features = extract(extractor, images, 2, CPU)
+    features = extract(extractor, images, CPU)
     assert {name: f.shape[1] for name, f in features.items()} == {"pool": 2048, "spatial": 2023, "logits": 1008}
     assert torch.equal(features["spatial"].view(2, 17, 17, 7), outputs[0][:, :7].permute(0, 2, 3, 1))
     assert features["spatial"].min() >= 0
@@ -169,7 +183,7 @@ def test_extractor_verb_is_for_classifiers(workspace, experiment):
     with pytest.raises(UsageError, match="'inception', which is not trained here"):
         classifier.run(experiment.model_copy(update={"score": score}))
     assert isinstance(experiment.score.extractor, Classifier)
-    assert paths.extractor("digits").is_dir()
+    assert paths.extractor("tiny").is_dir()
 
 
 @pytest.fixture

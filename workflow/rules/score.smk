@@ -1,8 +1,8 @@
 SCORED = EXPERIMENT.score.data
-CLASSIFIER = (
-    [manifest(paths.extractor(SCORED))]
+EXTRACTOR = (
+    manifest(paths.extractor(SCORED))
     if EXPERIMENT.score.extractor.kind == "classifier"
-    else []
+    else EXPERIMENT.score.extractor.weights
 )
 FLOOR = str(paths.floor(SCORED, EXPERIMENT.score.protocol))
 
@@ -42,7 +42,7 @@ rule extractor:
 rule floor:
     input:
         manifest(paths.data(SCORED)),
-        CLASSIFIER,
+        EXTRACTOR,
     output:
         FLOOR,
     log:
@@ -61,7 +61,7 @@ rule score_published:
     input:
         lambda w: EXPERIMENT.find_samples(w.samples),
         manifest(paths.data(SCORED)),
-        CLASSIFIER,
+        EXTRACTOR,
     output:
         published_score("{samples}"),
     log:
@@ -90,7 +90,7 @@ for system_ in dict.fromkeys(RUNS[run][0] for run in TABLED):
                 for s in TABLED[run]
             ],
             manifest(paths.data(SCORED)),
-            CLASSIFIER,
+            EXTRACTOR,
         output:
             score_files(system_),
         log:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 RESULTS, EXAMPLE, README = Path("results"), Path("results/example"), Path("README.md")
 
+if ",digits," not in (RESULTS / "table1.csv").read_text():
+    raise SystemExit("results/table1.csv is of another experiment; run `make reproduce` first.")
 shutil.rmtree(EXAMPLE, ignore_errors=True)
 shutil.copytree(RESULTS / "figures", EXAMPLE / "figures")
 shutil.copytree(RESULTS / "score", EXAMPLE / "score")

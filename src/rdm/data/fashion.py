@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,7 @@ def _idx(name: str, folder: str | None) -> np.ndarray:
     path = _locate(name, folder)
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise RdmError(f"{path} cannot be read ({error}); remove it and get it anew.") from None
     if hashlib.sha256(content).hexdigest() != SHA256[name]:
         raise RdmError(f"{path} is not Fashion-MNIST's {name} (its sha256 differs); remove it and get it anew.")

@@ -57,7 +57,7 @@ def _split(root: Path, classes: list[str], size: int, skipped: dict[str, str]) -
             try:
                 with Image.open(file) as image:
                     yield centre_crop(image, size)
-            except OSError as error:
+            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
                 raise RdmError(f"{file} cannot be read as an image ({error}); replace or remove it.") from None
 
     return Split(pixels(), np.array([label for _, label in images], np.int64))

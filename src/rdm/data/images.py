@@ -11,7 +11,7 @@ from PIL import Image
 
 @dataclass
 class Split:
-    """One split of a data set: `count` images of (H, W, C) uint8, and their labels, int64 of shape (count,).
+    """One split of a data set: images of (H, W, C) uint8, and their labels, int64 of shape (N,).
 
     `pixels` yields one image at a time, so that a set larger than memory can be stored.
     """

@@ -53,11 +53,6 @@ class LatentCodec:
     std: Tensor
 
     @torch.inference_mode()
-    def encode(self, images: np.ndarray) -> Tensor:
-        """uint8 (N, H, W, C) -> normalised latents, float32 (N, C, h, w)."""
-        return (self.encode_raw(images) - self.mean) / self.std
-
-    @torch.inference_mode()
     def encode_raw(self, images: np.ndarray) -> Tensor:
         """uint8 (N, H, W, C) -> latents in the autoencoder's own units, float32 (N, C, h, w)."""
         latents: Tensor = self.autoencoder.encode(to_pixels(images).to(self.mean.device)).latents

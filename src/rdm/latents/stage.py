@@ -16,7 +16,7 @@ from rdm.latents.codec import LatentCodec
 from rdm.params import Experiment
 from rdm.params.dependencies import make_autoencoder, make_latents, of_autoencoder
 from rdm.progress import progress
-from rdm.provenance.manifest import Artefact, Recipe, build, is_current, read
+from rdm.provenance.manifest import Artefact, Recipe, build, check_input, is_current, read
 from rdm.runtime import prepare
 
 SHARD = 8192  # items per file: large enough to read fast, small enough to hash and move
@@ -103,8 +103,9 @@ def load(experiment: Experiment, name: str) -> Latents:
 
 def load_codec(experiment: Experiment, name: str, device: torch.device) -> LatentCodec:
     """The autoencoder together with the statistics of its latents."""
-    facts = read_manifest(experiment, name).facts
-    return _codec(_read_autoencoder(experiment, name), facts["mean"], facts["std"], device)
+    encoded, autoencoder = read_manifest(experiment, name), _read_autoencoder(experiment, name)
+    check_input(encoded, autoencoder, "autoencoder", make_latents(name))
+    return _codec(autoencoder, encoded.facts["mean"], encoded.facts["std"], device)
 
 
 def _read_autoencoder(experiment: Experiment, name: str) -> Artefact:

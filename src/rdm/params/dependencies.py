@@ -9,14 +9,15 @@ from __future__ import annotations
 from typing import Any
 
 from rdm.params.experiment import Experiment
-from rdm.params.schema import FineTuned
+from rdm.params.schema import FashionData, FineTuned
 
 Values = dict[str, Any]
 
 
 def of_data(experiment: Experiment, dataset: str) -> Values:
-    """A stored data set. Where its files came from does not matter, since they are verified."""
-    return {"data": experiment.data[dataset].model_dump(exclude={"folder"})}
+    """A stored data set. Where Fashion-MNIST's files came from does not matter, since they are verified."""
+    data = experiment.data[dataset]
+    return {"data": data.model_dump(exclude={"folder"} if isinstance(data, FashionData) else None)}
 
 
 def of_autoencoder(experiment: Experiment, name: str) -> Values:

@@ -11,7 +11,6 @@ from rdm.params.schema import (
     Autoencoder,
     Baseline,
     Data,
-    DiT,
     FineTuned,
     Name,
     Protocol,
@@ -20,8 +19,8 @@ from rdm.params.schema import (
     Section,
     Tables,
     Train,
-    UNet,
 )
+from rdm.params.shapes import check_shapes
 from rdm.paths import run_name
 
 CONTROL = "-control"
@@ -92,18 +91,19 @@ class Experiment(Section):
             )
         for name in {*self.runs, "floor"} & self.score.samples.keys():
             raise ParameterError(f"score.samples.{name}: this name is taken; choose another.")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ParameterError(f"seeds: {list(self.seeds)} names a seed twice; the spread would be too small.")
         self._check_systems()
         self._check_tables()
+        check_shapes(self.data, self.latents, self.train, self.sample, self.score)
         return self
 
     def _check_systems(self) -> None:
+        for name in {**self.train.baselines, **self.train.gated}:
+            if name.endswith(CONTROL):
+                raise ParameterError(f"train: {name!r} ends in {CONTROL!r}, which is for derived controls; rename it.")
         for name, baseline in self.train.baselines.items():
             _declared(f"train.baselines.{name}.latents", baseline.latents, self.latents)
-            network = baseline.network
-            if isinstance(network, UNet) and len(network.attention) != len(network.block_channels):
-                raise ParameterError(f"train.baselines.{name}.network: attention needs one entry per block_channels.")
-            if isinstance(network, DiT) and network.width % network.heads:
-                raise ParameterError(f"train.baselines.{name}.network: width must be a multiple of heads.")
         for name, gated in self.train.gated.items():
             _declared(f"train.gated.{name}.start", gated.start, self.train.baselines)
             if name in self.train.baselines:
@@ -112,6 +112,10 @@ class Experiment(Section):
                 raise ParameterError(f"train.gated.{name}.gates is missing; the ungated control is made by itself.")
 
     def _check_tables(self) -> None:
+        names = [row.row for row in self.tables.rows]
+        for name in names:
+            if names.count(name) > 1:
+                raise ParameterError(f"tables.rows: {name!r} is there twice; give each row a name of its own.")
         for row in self.tables.rows:
             if row.samples is not None:
                 _declared(f"tables.rows: {row.row}: samples", row.samples, self.score.samples)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,13 +33,28 @@ def load(path: str | Path) -> Experiment:
             f"{path}: score.protocol: {name!r} is not in {protocols_path}; {nearest(str(name), protocols)}"
         )
     protocol = _validated(Protocol, protocols[name], f"{protocols_path}: {name}")
-    return _validated(Experiment, {**content, "protocol": protocol}, str(path))
+    experiment = _validated(Experiment, {**content, "protocol": protocol}, str(path))
+    _check_rows(experiment, path)
+    return experiment
+
+
+def _check_rows(experiment: Experiment, path: Path) -> None:
+    """Every row of the table is one of the paper's, or such a name, a comma and what is different."""
+    published = path.with_name("published.csv")
+    if not published.is_file():
+        raise UsageError(f"{published} is not there; the paper's numbers belong beside the parameter file.")
+    with published.open(encoding="utf-8", newline="") as stream:
+        known = {line["row"] for line in csv.DictReader(stream) if line["table"] == "table1"}
+    for row in experiment.tables.rows:
+        name = row.row.split(",")[0]
+        if name not in known:
+            raise ParameterError(f"{path}: tables.rows: {name!r} is no row of the paper; {nearest(name, known)}")
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UsageError(
-            f"There is no parameter file {str(path)!r}; pass one with --params, for example params/ci.yaml."
+            f"There is no parameter file {str(path)!r}; copy one from params/, or name another with --params."
         )
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))

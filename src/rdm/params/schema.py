@@ -16,7 +16,7 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 class Section(BaseModel):
     """Base of all parameter objects: immutable, and nothing that is not declared gets in."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 # ---------------------------------------------------------------- data
@@ -210,12 +210,14 @@ class Score(Section):
     data: Name
     protocol: str
     extractor: Extractor
-    batch: PositiveInt = 100
     samples: dict[Name, str] = {}  # published sample sets: name -> an npz whose arr_0 holds uint8 NHWC images
 
 
 class Row(Section):
-    """One row of the table: a row of the paper (or a new name), and the run or published samples that stand for it."""
+    """One row of the table, and the run or the published samples that stand for it.
+
+    row: a row of the paper, or such a row, a comma and what is different.
+    """
 
     row: str
     system: Name | None = None

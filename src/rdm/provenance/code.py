@@ -1,13 +1,18 @@
-"""A digest of the code that a stage runs, so that an edit to it re-runs the stage and a comment does not."""
+"""A digest of the code that a stage runs, so that an edit to it re-runs the stage and a comment does not.
+
+The versions of the libraries that compute belong to it.
+"""
 
 from __future__ import annotations
 
 import ast
 import functools
 import hashlib
+import importlib.metadata
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
+LIBRARIES = ("diffusers", "numpy", "torch", "torch-fidelity")
 # the modules behind each verb; what they import from this package is followed
 ENTRY = {
     "data": "rdm.data.stage",
@@ -30,7 +35,9 @@ def code_digest(verb: str) -> str:
         if module not in seen:
             seen.add(module)
             pending += _imports(module)
+    versions = [f"{library}=={importlib.metadata.version(library)}" for library in LIBRARIES]
     content = "\n".join(f"{module}\n{_bare_code(module)}" for module in sorted(seen))
+    content += "\n".join(versions)
     return hashlib.sha256(content.encode()).hexdigest()
 
 

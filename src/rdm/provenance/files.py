@@ -45,13 +45,16 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `folder`; it replaces `folder` if the block succeeds, and vanishes otherwise."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(folder)
+    outgoing = temporary.with_name(f".{folder.name}.old.{os.getpid()}.partial")
     try:
         temporary.mkdir()
         yield temporary
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            folder.replace(outgoing)
         temporary.replace(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(outgoing, ignore_errors=True)
 
 
 def _temporary(path: Path) -> Path:

@@ -1,7 +1,7 @@
 """The sidecar of every artefact: which verb made it, from which parameters, inputs and code.
 
 An artefact is a folder with a `manifest.json`. A later stage opens it with `read`, which recomputes the hash of every
-file, and compares its recipe with what the present parameters would make.
+file and compares its parameters with the present ones; `check_input` compares the inputs it was made from.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from rdm.provenance.files import digest, file_digest, whole_folder
 class Recipe:
     """What determines an artefact's content.
 
-    verb: the `rdm` verb that makes it, also the name of the stage's package.
+    verb: the `rdm` verb that makes it.
     parameters: the values it depends on, JSON-like.
     inputs: what it reads, as name -> digest.
     """
@@ -85,6 +85,14 @@ def read(folder: Path, remedy: str, parameters: dict[str, Any] | None = None) ->
                 f"{folder} was made with other parameters ({difference}); run `{remedy} --overwrite` to replace it."
             )
     return Artefact(folder, recipe, digest(files), manifest["facts"])
+
+
+def check_input(artefact: Artefact, source: Artefact, name: str, remedy: str) -> None:
+    """Refuse an artefact that was made from another version of its input `name` than the present `source`."""
+    if artefact.recipe["inputs"].get(name) != source.digest:
+        raise ArtefactError(
+            f"{artefact.folder} was made from another version of {source.folder}; run `{remedy} --overwrite`."
+        )
 
 
 def is_current(folder: Path, recipe: Recipe, remedy: str, overwrite: bool) -> bool:

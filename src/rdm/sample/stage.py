@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,15 @@ import torch
 from rdm import paths
 from rdm.data import stage as data
 from rdm.diffusion.sampling import draw_latents, network_calls
+from rdm.errors import UsageError
 from rdm.latents import stage as latents
 from rdm.latents.codec import LatentCodec
 from rdm.params import Experiment
-from rdm.params.dependencies import make_sample, of_sample
-from rdm.params.schema import Baseline, Sampler
+from rdm.params.dependencies import make_sample, make_train, of_sample
+from rdm.params.schema import Diffusion, Sampler
 from rdm.progress import progress
 from rdm.provenance.files import whole_file
-from rdm.provenance.manifest import Recipe, build, is_current
+from rdm.provenance.manifest import Recipe, build, check_input, is_current
 from rdm.randomness import generator
 from rdm.runtime import prepare
 from rdm.train import stage as train
@@ -26,31 +28,72 @@ from rdm.train import stage as train
 SHARD_BATCHES = 8  # network batches per file: a killed run loses at most one file
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """All that determines the images of one run and sampler. labels: int64 (N,), one per image to draw."""
+
+    trained: train.TrainedRun
+    codec: LatentCodec
+    diffusion: Diffusion
+    sampler: Sampler
+    labels: np.ndarray
+    seed: int
+    device: torch.device
+
+    def batch(self, start: int) -> np.ndarray:
+        """Images `start` to `start + sampler.batch` (or the last one), uint8 (n, H, W, C).
+
+        The network always sees a whole batch, the last is filled up: an image depends on its index alone, to the last
+        bit, however many are drawn.
+        """
+        indices = np.arange(start, start + self.sampler.batch)
+        latents = draw_latents(
+            self.trained.network,
+            self.diffusion,
+            self.sampler,
+            self.trained.latent_shape,
+            torch.from_numpy(self.labels[indices % len(self.labels)]).to(self.device),
+            self.trained.classes,
+            [(self.seed, int(index)) for index in indices],
+        )
+        return self.codec.decode(latents)[: len(self.labels) - start]
+
+
+def prepare_drawing(experiment: Experiment, name: str, sampler: str, device: torch.device) -> Drawing:
+    """Load what is needed to draw the images of run `name`. Raises ArtefactError if it learned from other latents."""
+    system, seed = experiment.find_run(name)
+    baseline = experiment.baseline(system)
+    trained = train.load(experiment, name, device)
+    check_input(trained.artefact, latents.read_manifest(experiment, baseline.latents), "latents", make_train(name))
+    codec = latents.load_codec(experiment, baseline.latents, device)
+    labels = deal_labels(experiment, trained.classes, seed)
+    return Drawing(trained, codec, baseline.diffusion, experiment.sample[sampler], labels, seed, device)
+
+
 def run(experiment: Experiment, name: str, overwrite: bool = False) -> list[Path]:
     """Draw the images of run `name` with each sampler that the table asks for; returns their folders."""
     system, seed = experiment.find_run(name)
+    samplers = experiment.samplers_of(system)
+    if not samplers:
+        raise UsageError(f"No row of the table samples {name!r}; add one to tables.rows.")
     device = prepare(experiment)
-    trained = train.load(experiment, name, device)
-    baseline = experiment.baseline(system)
-    encoded = latents.read_manifest(experiment, baseline.latents)
-    codec = latents.load_codec(experiment, baseline.latents, device)
-    labels = deal_labels(experiment, trained.classes, seed)
+    prepared = prepare_drawing(experiment, name, samplers[0], device)
+    inputs = {"train": prepared.trained.artefact.digest}
     folders = []
-    for sampler_name in experiment.samplers_of(system):
-        inputs = {"train": trained.artefact.digest, "latents": encoded.digest}
-        recipe = Recipe("sample", of_sample(experiment, name, sampler_name), inputs)
-        folder = paths.sample(name, sampler_name)
+    for sampler in samplers:
+        drawing = replace(prepared, sampler=experiment.sample[sampler])
+        recipe = Recipe("sample", of_sample(experiment, name, sampler), inputs)
+        folder = paths.sample(name, sampler)
         folders.append(folder)
         if is_current(folder, recipe, make_sample(name), overwrite):
             continue
-        sampler = experiment.sample[sampler_name]
-        shards = paths.sample_state(name, sampler_name, recipe.digest)
+        shards = paths.sample_state(name, sampler, recipe.digest)
         with build(folder, recipe) as (scratch, facts):
-            _draw(shards, trained, codec, baseline, sampler, labels, seed, device)
-            for shard in sorted(shards.glob("*.npz")):
+            for shard in _draw_shards(drawing, shards):
                 shutil.copy(shard, scratch)
-            facts |= {"seed": seed, "samples": len(labels), "nfe": network_calls(sampler), "device": device.type}
-        shutil.rmtree(shards)
+            nfe = network_calls(drawing.sampler)
+            facts |= {"seed": seed, "samples": len(drawing.labels), "nfe": nfe, "device": device.type}
+        shutil.rmtree(shards.parent, ignore_errors=True)  # those of earlier recipes, too
     return folders
 
 
@@ -70,57 +113,19 @@ def deal_labels(experiment: Experiment, classes: int, seed: int) -> np.ndarray:
     return torch.randint(classes, (protocol.samples,), generator=generator(seed, "labels")).numpy()
 
 
-def _draw(
-    folder: Path,
-    trained: train.TrainedRun,
-    codec: LatentCodec,
-    baseline: Baseline,
-    sampler: Sampler,
-    labels: np.ndarray,
-    seed: int,
-    device: torch.device,
-) -> None:
-    """Fill `folder` with shards; those that an interrupted run left are kept.
-
-    The network always sees whole batches (the last is filled up), at the same indices: an image depends on its index
-    alone, to the last bit, whatever else is drawn with it.
-    """
-    per_shard = sampler.batch * SHARD_BATCHES
-    with progress(f"sample {folder.parent.name}", len(labels)) as bar:
-        for number, first in enumerate(range(0, len(labels), per_shard)):
-            last = min(first + per_shard, len(labels))
+def _draw_shards(drawing: Drawing, folder: Path) -> list[Path]:
+    """Fill `folder` with shards, and return them; those that an interrupted run left are kept."""
+    count, batch = len(drawing.labels), drawing.sampler.batch
+    shards = []
+    with progress("sample", count) as bar:
+        for number, first in enumerate(range(0, count, batch * SHARD_BATCHES)):
+            last = min(first + batch * SHARD_BATCHES, count)
             path = folder / f"{number:05d}.npz"
             if not path.exists():
-                images = [
-                    draw_batch(trained, codec, baseline, sampler, labels, start, seed, device)
-                    for start in range(first, last, sampler.batch)
-                ]
+                images = np.concatenate([drawing.batch(start) for start in range(first, last, batch)])
+                content = {"arr_0": images, "arr_1": drawing.labels[first:last], "index": np.arange(first, last)}
                 with whole_file(path) as temporary, temporary.open("wb") as stream:
-                    shard = {"arr_0": np.concatenate(images), "arr_1": labels[first:last]}
-                    np.savez(stream, **shard, index=np.arange(first, last), allow_pickle=False)
+                    np.savez(stream, allow_pickle=False, **content)
+            shards.append(path)
             bar.update(last - first)
-
-
-def draw_batch(
-    trained: train.TrainedRun,
-    codec: LatentCodec,
-    baseline: Baseline,
-    sampler: Sampler,
-    labels: np.ndarray,
-    start: int,
-    seed: int,
-    device: torch.device,
-) -> np.ndarray:
-    """Images `start` to `start + sampler.batch` (or the last), uint8 (n, H, W, C)."""
-    indices = np.arange(start, start + sampler.batch)
-    wanted = min(sampler.batch, len(labels) - start)
-    drawn = draw_latents(
-        trained.network,
-        baseline.diffusion,
-        sampler,
-        trained.latent_shape,
-        torch.from_numpy(labels[indices % len(labels)]).to(device),
-        trained.classes,
-        [(seed, int(index)) for index in indices],
-    )
-    return codec.decode(drawn)[:wanted]
+    return shards

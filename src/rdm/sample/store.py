@@ -11,8 +11,8 @@ import numpy as np
 from rdm import paths
 from rdm.errors import RdmError
 from rdm.params import Experiment
-from rdm.params.dependencies import make_sample, of_sample
-from rdm.provenance.manifest import Artefact, read
+from rdm.params.dependencies import make_sample, make_train, of_sample, of_train
+from rdm.provenance.manifest import Artefact, check_input, read
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,8 @@ class Samples:
 def load(experiment: Experiment, name: str, sampler: str) -> Samples:
     """The images of one run and sampler, verified."""
     artefact = read(paths.sample(name, sampler), make_sample(name), of_sample(experiment, name, sampler))
+    trained = read(paths.train(name), make_train(name), of_train(experiment, name))
+    check_input(artefact, trained, "train", make_sample(name))
     shards = [np.load(path) for path in sorted(artefact.folder.glob("*.npz"))]
     images = np.concatenate([shard["arr_0"] for shard in shards])
     return Samples(images, np.concatenate([shard["arr_1"] for shard in shards]), artefact)

@@ -18,6 +18,7 @@ from rdm.errors import RdmError
 from rdm.params.schema import Classifier, Inception
 from rdm.score import classifier
 
+BATCH = 100
 LAYERS = ["pool", "spatial", "logits"]
 INCEPTION_LAYERS = {"pool": "2048", "logits": "logits_unbiased"}  # ours -> torch-fidelity's
 
@@ -88,11 +89,11 @@ def build_extractor(parameters: Classifier | Inception, folder: Path, device: to
     return create_feature_extractor(f"rdm-{parameters.kind}", LAYERS, **options)
 
 
-def extract(extractor: FeatureExtractorBase, images: np.ndarray, batch: int, device: torch.device) -> dict[str, Tensor]:
+def extract(extractor: FeatureExtractorBase, images: np.ndarray, device: torch.device) -> dict[str, Tensor]:
     """Features of uint8 (N, H, W, C) images: layer name -> float32 (N, d)."""
     dataset = _Images(images)
     cuda = device.type == "cuda"
-    features: dict[str, Tensor] = get_featuresdict_from_dataset(dataset, extractor, batch, cuda, True, False)
+    features: dict[str, Tensor] = get_featuresdict_from_dataset(dataset, extractor, BATCH, cuda, True, False)
     return features
 
 

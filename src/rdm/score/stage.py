@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
@@ -15,12 +16,15 @@ from rdm import paths
 from rdm.data import stage as data
 from rdm.params import Experiment
 from rdm.params.dependencies import MAKE_EXTRACTOR, of_extractor, of_samples_score, of_score, of_scoring
-from rdm.params.schema import Classifier
+from rdm.params.schema import Classifier, Inception
 from rdm.provenance.files import digest, file_digest, write_json
 from rdm.provenance.manifest import Recipe, read
+from rdm.randomness import generator
 from rdm.runtime import prepare
 from rdm.sample import store
 from rdm.score.extractors import build_extractor, extract
+
+FLOOR = "floor"  # scored like a run: the real images of the other split
 
 
 class Scorer:
@@ -29,7 +33,8 @@ class Scorer:
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
         self.protocol = experiment.protocol
-        self.device = prepare(experiment)
+        device = prepare(experiment)
+        self.device = device if device.type == "cuda" else torch.device("cpu")  # what torch-fidelity knows
         self.reference = data.load(experiment, experiment.score.data, self.protocol.reference)
         parameters = experiment.score.extractor
         folder = paths.extractor(experiment.score.data)
@@ -37,6 +42,8 @@ class Scorer:
         if isinstance(parameters, Classifier):
             self.inputs["extractor"] = read(folder, MAKE_EXTRACTOR, of_extractor(experiment)).digest
         self.extractor: FeatureExtractorBase = build_extractor(parameters, folder, self.device)
+        if isinstance(parameters, Inception):
+            self.inputs["extractor"] = file_digest(Path(parameters.weights))
         self.statistics = self._statistics(self._features(self.reference.images))
 
     def score(self, images: np.ndarray, labels: np.ndarray | None = None) -> dict[str, float]:
@@ -69,21 +76,26 @@ class Scorer:
         write_json(path, content)
 
     def _features(self, images: np.ndarray) -> dict[str, Tensor]:
-        return extract(self.extractor, images, self.experiment.score.batch, self.device)
+        return extract(self.extractor, images, self.device)
 
     def _statistics(self, features: dict[str, Tensor]) -> dict[str, dict[str, np.ndarray]]:
         return {layer: fid_features_to_statistics(features[layer].double()) for layer in ("pool", "spatial")}
 
 
 def run(experiment: Experiment, names: list[str]) -> list[Path]:
-    """Score the sample sets of the runs, or the published sample sets, `names`; returns the score files."""
+    """Score the sample sets of runs, published sample sets, or the floor; returns the score files."""
     for name in names:
-        if name not in experiment.runs:
+        if name not in {*experiment.runs, FLOOR}:
             experiment.find_samples(name)
     scorer = Scorer(experiment)
     written = []
     for name in names:
-        written += _score_run(scorer, name) if name in experiment.runs else [_score_published(scorer, name)]
+        if name == FLOOR:
+            written.append(_score_floor(scorer))
+        elif name in experiment.runs:
+            written += _score_run(scorer, name)
+        else:
+            written.append(_score_published(scorer, name))
     return written
 
 
@@ -112,12 +124,14 @@ def _score_published(scorer: Scorer, name: str) -> Path:
     return path
 
 
-def run_floor(experiment: Experiment) -> Path:
-    """Score the real images of the other split: what a perfect generator would get; returns the score file."""
-    scorer = Scorer(experiment)
+def _score_floor(scorer: Scorer) -> Path:
+    """Score the real images of the other split: what a perfect generator would get."""
+    experiment = scorer.experiment
     other = data.load(experiment, experiment.score.data, "train" if scorer.protocol.reference == "test" else "test")
+    # shuffled: a data set may be stored class by class, and IS takes its parts in file order
+    order = torch.randperm(len(other.labels), generator=generator("floor")).numpy()
     path = paths.floor(experiment.score.data, experiment.score.protocol)
     recipe = Recipe("score", of_scoring(experiment), scorer.inputs)
     facts = {"items": len(other.labels), "nfe": None, "seed": None}
-    scorer.write(path, recipe, scorer.score(other.images, other.labels), facts)
+    scorer.write(path, recipe, scorer.score(other.images[order], other.labels[order]), facts)
     return path

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from rdm.errors import ParameterError, nearest
 from rdm.params import Experiment
 from rdm.params.schema import Row
 from rdm.tables.measured import Measured, read_control, read_floor, read_samples, read_scores
@@ -25,14 +24,8 @@ def build_table1(experiment: Experiment, published_path: Path) -> pd.DataFrame:
     """
     published = read_published(published_path, "table1")
     specs = {row.row: row for row in experiment.tables.rows}
-    if len(specs) != len(experiment.tables.rows):
-        raise ParameterError("tables.rows names a row twice; give each row a name of its own.")
     rows = [_row(experiment, row, specs.get(row.name)) for row in published]
     further = [PublishedRow(name, EXTRA, {}, []) for name in specs if name not in {row.name for row in published}]
-    for row in further:
-        if row.name.split(",")[0] not in {known.name for known in published}:
-            known_names = [known.name for known in published]
-            raise ParameterError(f"tables.rows: {row.name!r} is no row of the paper; {nearest(row.name, known_names)}")
     for name in specs:
         if name in {row.name for row in published}:
             rows += _control(experiment, specs[name])

@@ -11,8 +11,18 @@ from typing import Any
 from rdm import paths
 from rdm.errors import ArtefactError
 from rdm.params import CONTROL, Experiment
-from rdm.params.dependencies import MAKE_FLOOR, Values, make_score, of_samples_score, of_score, of_scoring
+from rdm.params.dependencies import (
+    MAKE_FLOOR,
+    Values,
+    make_sample,
+    make_score,
+    of_sample,
+    of_samples_score,
+    of_score,
+    of_scoring,
+)
 from rdm.provenance.files import digest
+from rdm.provenance.manifest import read
 
 METRICS = ("fid", "sfid", "is", "accuracy")
 
@@ -41,15 +51,7 @@ class Measured:
 def read_scores(experiment: Experiment, system: str, sampler: str) -> dict[str, Measured]:
     """Every metric of a system over its seeds. Raises ArtefactError for a score of other parameters or protocol."""
     runs = [paths.run_name(experiment.name, system, seed) for seed in experiment.seeds]
-    scores = [
-        _read(
-            paths.score(run, sampler, experiment.score.protocol),
-            make_score(run),
-            experiment,
-            of_score(experiment, run, sampler),
-        )
-        for run in runs
-    ]
+    scores = [_read_run(experiment, run, sampler) for run in runs]
     return {m: Measured(tuple(score[m] for score in scores)) for m in METRICS if all(m in score for score in scores)}
 
 
@@ -72,7 +74,16 @@ def read_floor(experiment: Experiment) -> dict[str, Measured]:
     return {metric: Measured((score[metric],)) for metric in METRICS if metric in score}
 
 
-def _read(path: Path, remedy: str, experiment: Experiment, parameters: Values) -> dict[str, float]:
+def _read_run(experiment: Experiment, run: str, sampler: str) -> dict[str, float]:
+    path = paths.score(run, sampler, experiment.score.protocol)
+    samples = read(paths.sample(run, sampler), make_sample(run), of_sample(experiment, run, sampler))
+    return _read(path, make_score(run), experiment, of_score(experiment, run, sampler), samples.digest)
+
+
+def _read(
+    path: Path, remedy: str, experiment: Experiment, parameters: Values, samples: str | None = None
+) -> dict[str, float]:
+    """The values of one score file; samples: the digest of the images that it must be of."""
     if not path.is_file():
         raise ArtefactError(f"{path} is not there yet; run `{remedy}` first.")
     try:
@@ -85,4 +96,6 @@ def _read(path: Path, remedy: str, experiment: Experiment, parameters: Values) -
         raise ArtefactError(f"{path} was scored under another protocol or extractor; run `{remedy}` again.")
     if recipe != json.loads(json.dumps(parameters)):
         raise ArtefactError(f"{path} was made with other parameters; run `{remedy}` again.")
+    if samples is not None and content["recipe"]["inputs"]["samples"] != samples:
+        raise ArtefactError(f"{path} is the score of earlier samples; run `{remedy}` again.")
     return values

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from rdm.errors import UsageError
-
 
 @dataclass(frozen=True)
 class PublishedRow:
@@ -21,9 +19,7 @@ class PublishedRow:
 
 
 def read_published(path: Path, table: str) -> list[PublishedRow]:
-    """The rows of one table in the paper's order. Raises UsageError if the file is not there."""
-    if not path.is_file():
-        raise UsageError(f"{path} is not there; the paper's numbers belong beside the parameter file.")
+    """The rows of one table in the paper's order."""
     cells = pd.read_csv(path, keep_default_na=False)
     rows = []
     for name, group in cells[cells["table"] == table].groupby("row", sort=False):

@@ -57,10 +57,8 @@ def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
     if gates is not None:
         attach_gates(network, gates)
     stream = seed_of(seed, phase)  # the gated run and its control see the same batches and noise
-    state_path = paths.train_state(name)
-    job = Job(
-        entry, baseline.diffusion, gates, data.latents, data.labels, data.classes, stream, recipe.digest, state_path
-    )
+    digest, state_path = f"{recipe.digest}-{device.type}", paths.train_state(name)
+    job = Job(entry, baseline.diffusion, gates, data.latents, data.labels, data.classes, stream, digest, state_path)
     with build(folder, recipe) as (scratch, facts):
         state = fit(network, job, device)
         weights, gate_weights = split_state(state.ema)

@@ -43,7 +43,7 @@ class TrainingState:
             with safe_open(path, framework="pt") as stored:
                 metadata = stored.metadata() or {}
                 if metadata.get("digest") == digest:
-                    self._create_moments()
+                    self._create_moments()  # from here on the file is whole, and of this very network
                     for name, tensor in self._tensors().items():
                         tensor.data.copy_(stored.get_tensor(name))
                     self.step = int(metadata["step"])
