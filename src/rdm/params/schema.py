@@ -91,7 +91,7 @@ class UNet(Section):
     layers_per_block: PositiveInt
     norm_groups: PositiveInt
     attention: tuple[bool, ...]  # attention at each resolution, finest first
-    heads: PositiveInt = 1
+    heads: PositiveInt = 1  # add: at the widest level, elsewhere as many channels per head; cross: at every level
     label: Literal["add", "cross"] = "add"  # label embedding added to the timestep's, or attended to as one token
 
 
