@@ -6,6 +6,7 @@ import os
 import subprocess
 
 import pytest
+from safetensors import SafetensorError
 
 from rdm.errors import ArtefactError
 from rdm.provenance import code
@@ -82,6 +83,14 @@ def test_failure_leaves_nothing(tmp_path, artefact, recipe):
         raise KeyboardInterrupt
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
     assert json.loads((artefact / "manifest.json").read_text()) == before
+
+
+def test_a_full_disk_is_an_os_error(tmp_path):
+    """safetensors has an exception of its own; the command line knows how to say an OSError in one sentence."""
+    for writer in (whole_file(tmp_path / "a"), whole_folder(tmp_path / "b")):
+        with pytest.raises(OSError, match="No space left"), writer:
+            raise SafetensorError("I/O error: No space left on device")
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path):

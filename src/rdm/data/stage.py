@@ -73,12 +73,12 @@ def _open(experiment: Experiment, name: str) -> Source:
 
 
 def _store(folder: Path, name: str, split: Split, shape: tuple[int, int, int]) -> None:
-    """Write the images one by one into a memory-mapped array: a data set may be larger than memory."""
+    """Write labels and images as npy files, the images one by one: a data set may be larger than memory."""
     count = len(split.labels)
     np.save(folder / f"{name}_labels.npy", split.labels)
-    images = np.lib.format.open_memmap(folder / f"{name}_images.npy", mode="w+", dtype=np.uint8, shape=(count, *shape))
-    with progress(f"{name} images", count) as bar:
-        for index, image in enumerate(split.pixels):
-            images[index] = image
+    header = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
+    with (folder / f"{name}_images.npy").open("wb") as stream, progress(f"{name} images", count) as bar:
+        np.lib.format.write_array_header_1_0(stream, header)
+        for image in split.pixels:
+            stream.write(image.tobytes())
             bar.update()
-    images.flush()

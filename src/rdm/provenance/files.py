@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 
 def canonical_json(value: Any) -> str:
     """JSON whose bytes depend on the value alone: keys sorted, no spaces that vary."""
@@ -36,6 +38,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.replace(path)
+    except SafetensorError as error:  # how safetensors reports a full disk
+        raise OSError(str(error)) from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -52,6 +56,8 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         if folder.exists():
             folder.replace(outgoing)
         temporary.replace(folder)
+    except SafetensorError as error:  # how safetensors reports a full disk
+        raise OSError(str(error)) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(outgoing, ignore_errors=True)
