@@ -27,7 +27,7 @@ def digests(folder):
 
 def planned(folder, **options):
     """The jobs that a dry run would do."""
-    output = snakemake(folder, "--dry-run", "--quiet", "progress", "results/table1.csv", **options).stdout
+    output = snakemake(folder, "results/table1.csv", "--dry-run", "--quiet", "progress", **options).stdout
     return set(re.findall(r"^Job \d+: (.*)$", output, re.MULTILINE))
 
 
