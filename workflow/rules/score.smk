@@ -1,8 +1,9 @@
 SCORED = EXPERIMENT.score.data
+# the file of Inception's weights is no input: a plan can be made without it, and `rdm score` asks for it
 EXTRACTOR = (
-    manifest(paths.extractor(SCORED))
+    [manifest(paths.extractor(SCORED))]
     if EXPERIMENT.score.extractor.kind == "classifier"
-    else EXPERIMENT.score.extractor.weights
+    else []
 )
 FLOOR = str(paths.floor(SCORED, EXPERIMENT.score.protocol))
 
