@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -205,6 +206,10 @@ def test_published_samples_get_the_same_scores_as_our_own(with_published):
     table = build_table1(with_published, ROOT / "params" / "published.csv").set_index("method")
     assert table.loc["ADM", "c2i_fid_ours"] == theirs["fid"]
     assert table.loc["ADM", "c2i_fid_origin"] == "samples"
+    with Path("theirs.npz").open("ab") as stream:
+        stream.write(b"other images")
+    with pytest.raises(ArtefactError, match="is the score of earlier samples; run `rdm score theirs`"):
+        build_table1(with_published, ROOT / "params" / "published.csv")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""One object that encodes and decodes: images <-> normalised latents."""
+"""One object that encodes and decodes: images -> raw latents, normalised latents -> images."""
 
 from __future__ import annotations
 

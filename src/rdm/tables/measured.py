@@ -21,7 +21,7 @@ from rdm.params.dependencies import (
     of_score,
     of_scoring,
 )
-from rdm.provenance.files import digest
+from rdm.provenance.files import digest, file_digest
 from rdm.provenance.manifest import read
 
 METRICS = ("fid", "sfid", "is", "accuracy")
@@ -56,9 +56,11 @@ def read_scores(experiment: Experiment, system: str, sampler: str) -> dict[str, 
 
 
 def read_samples(experiment: Experiment, name: str) -> dict[str, Measured]:
-    """The scores of a published sample set."""
-    path = paths.samples_score(name, experiment.score.protocol)
-    score = _read(path, make_score(name), experiment, of_samples_score(experiment, name))
+    """The scores of a published sample set, whose file must still be the one that was scored."""
+    path, file = paths.samples_score(name, experiment.score.protocol), Path(experiment.find_samples(name))
+    if not file.is_file():
+        raise ArtefactError(f"score.samples.{name}: {file} is not there; download it and name its path.")
+    score = _read(path, make_score(name), experiment, of_samples_score(experiment, name), file_digest(file))
     return {metric: Measured((score[metric],)) for metric in METRICS if metric in score}
 
 
