@@ -33,7 +33,10 @@ class ParameterError(UsageError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error message about an unknown `name`: the nearest known name, or all of them."""
-    known = sorted(known)
+    """The end of an error message about an unknown `name`: the nearest known name, or all of them (of many, some)."""
+    known = sorted(filter(None, known))
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"choose one of: {', '.join(known) or '(none)'}."
+    if close:
+        return f"did you mean {close[0]!r}?"
+    more = f" (and {len(known) - 20} more)" if len(known) > 20 else ""
+    return f"choose one of: {', '.join(known[:20]) or '(none)'}{more}."

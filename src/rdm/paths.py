@@ -74,6 +74,6 @@ def table(name: str, suffix: str) -> Path:
     return RESULTS / f"{name}.{suffix}"
 
 
-def figure(name: str) -> Path:
-    """A picture of the results."""
-    return RESULTS / "figures" / f"{name}.png"
+def figure(name: str, suffix: str = "png") -> Path:
+    """A picture of the results, or (`csv`) the numbers in it."""
+    return RESULTS / "figures" / f"{name}.{suffix}"

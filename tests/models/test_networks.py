@@ -8,7 +8,7 @@ import torch
 from rdm.models.dit import DiT as Network
 from rdm.models.zoo import build_network
 from rdm.params.schema import DiT
-from tests.models.test_gates import CLASSES, NETWORKS, SHAPE, run
+from tests.models.small import CLASSES, NETWORKS, SHAPE, run
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -36,11 +36,12 @@ def test_dit_xl_has_the_official_number_of_parameters():
     assert sum(p.numel() for p in network.parameters()) + learned_variance == 674_834_720
 
 
-def test_timestep_embedding_is_the_official_one():
-    """cos then sin of t * 10000^(-i / 128): the official DiT divides by 128, diffusers' own default by 127."""
-    network = build_network(NETWORKS["dit"], SHAPE, CLASSES, seed=0)
+@pytest.mark.parametrize(("shift", "divisor"), [(0, 128), (1, 127)])
+def test_timestep_embedding_is_the_official_one_or_diffusers(shift, divisor):
+    """cos then sin of t * 10000^(-i / 128): the official DiT divides by 128, diffusers' own by 127."""
+    network = build_network(NETWORKS["dit"].model_copy(update={"frequency_shift": shift}), SHAPE, CLASSES, seed=0)
     embedded = network.embedder.time_proj(torch.tensor([999]))[0]
-    angles = [999 * math.exp(-math.log(10000) * i / 128) for i in range(128)]
+    angles = [999 * math.exp(-math.log(10000) * i / divisor) for i in range(128)]
     expected = torch.tensor([math.cos(a) for a in angles] + [math.sin(a) for a in angles])
     torch.testing.assert_close(embedded, expected, atol=2e-4, rtol=0)
 

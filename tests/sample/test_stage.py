@@ -10,7 +10,7 @@ import torch
 from rdm import paths
 from rdm.data import stage as data
 from rdm.models.gates import attach_gates, gates_of
-from rdm.params.schema import Gates
+from rdm.params.gates import Gates
 from rdm.sample import stage, store
 
 CPU = torch.device("cpu")

@@ -5,14 +5,16 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from rdm.errors import RdmError
-from rdm.models.gates import attach_gates, gate_parameters, split_state
+from rdm.models.gates import attach_gates, gate_parameters, gates_of, split_state
 from rdm.models.zoo import build_network
-from rdm.params.schema import Diffusion, FineTuned, Gates, Supervision
+from rdm.params.gates import Gates, Supervision
+from rdm.params.schema import Diffusion, FineTuned
 from rdm.train import loop
 from rdm.train.loop import Job, draw_batch, fit, update_ema
-from tests.models.test_gates import CLASSES, NETWORKS, SHAPE
+from tests.models.small import CLASSES, NETWORKS, SHAPE
 
 CPU = torch.device("cpu")
 GATES = Gates(learning_rate=0.05, supervision=Supervision(kind="preserve"))
@@ -163,10 +165,13 @@ def test_ema_decay_changes_the_ema_alone(job):
     "gates",
     [
         GATES.model_copy(update={"learning_rate": 0.01}),
-        GATES.model_copy(update={"supervision": Supervision(kind="none")}),
+        GATES.model_copy(update={"weight_decay": 5.0}),
+        GATES.model_copy(update={"supervision": None}),
         GATES.model_copy(update={"supervision": Supervision(kind="preserve", weight=0.7)}),
+        GATES.model_copy(update={"supervision": Supervision(kind="preserve", exact=True)}),
+        GATES.model_copy(update={"alpha": 0.5}),
     ],
-    ids=["learning_rate", "kind", "weight"],
+    ids=["learning_rate", "weight_decay", "supervision", "weight", "exact", "alpha"],
 )
 def test_every_key_of_the_gates_changes_the_gates(job, gates):
     before = fit(start(replace(job, gates=GATES)), replace(job, gates=GATES), CPU)
@@ -180,8 +185,36 @@ def test_a_loss_that_is_not_finite_stops_the_run(job):
         fit(start(job), replace(job, latents=job.latents * float("nan")), CPU)
 
 
+def test_decay_pulls_the_gates_to_where_they_do_nothing(job):
+    """With nothing else to move them: alpha -> 1, beta -> 0."""
+    gates = Gates(learning_rate=0.1, weight_decay=2.0, supervision=None, alpha=0.0, variant="rdm")
+    still = replace(job, gates=gates, latents=torch.zeros_like(job.latents))
+    optimisation = still.optimisation.model_copy(update={"steps": 2, "warmup_steps": 0, "learning_rate": 1e-12})
+    model = start(still)
+    nn.init.zeros_(model.conv_out.weight)  # no gradient reaches the gates
+    state = fit(model, replace(still, optimisation=optimisation), CPU)
+    for gate in gates_of(state.model).values():
+        torch.testing.assert_close(gate.delta.detach(), torch.full_like(gate.delta, -0.64))  # -1 * 0.8 * 0.8
+
+
+@pytest.mark.parametrize("variant", ["adaln", "skip", "resnet", "rezero"])
+def test_every_variant_trains(job, variant):
+    gates = Gates(learning_rate=0.05, variant=variant, supervision=None)
+    state = fit(start(replace(job, gates=gates)), replace(job, gates=gates), CPU)
+    assert all(torch.count_nonzero(parameter) for parameter in gate_parameters(state.model))
+    assert bool(gate_parameters(state.model)) == (variant != "resnet")
+
+
 def test_the_log_holds_loss_and_sensitivity(job):
-    state = fit(start(job), job, CPU)
-    assert [line["step"] for line in state.log] == [9]
-    assert state.log[0]["loss"] > 0
+    logged = replace(job, optimisation=job.optimisation.model_copy(update={"log_every": 4}))
+    state = fit(start(logged), logged, CPU)
+    assert [line["step"] for line in state.log] == [4, 8, 9]
+    assert all(line["loss"] > 0 for line in state.log)
     assert len(state.log[0]["sensitivity"]) > 3
+    assert 0 < state.log[0]["supervised_share"] <= 1  # what the supervision would do, without gates
+    assert state.log[0]["supervision_to_loss"] is None
+
+
+def test_supervision_is_logged_whether_it_acts_or_not(job):
+    gated = replace(job, gates=GATES.model_copy(update={"supervision": None}))
+    assert fit(start(gated), gated, CPU).log[-1]["supervision_to_loss"] > 0

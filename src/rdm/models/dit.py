@@ -18,10 +18,10 @@ class _Conditioning(nn.Module):
 
 
 class DiT(DiTTransformer2DModel):
-    """The official DiT: one embedding of timestep and label for all blocks.
+    """The official DiT: one embedding of timestep and label for all blocks, and DiT's own epsilon in LayerNorm.
 
-    diffusers gives each block an embedding of its own (28 copies in DiT-XL/2) that differs from the official one in
-    the last frequency; here it is shared, and divided as the official one is. LayerNorm's epsilon is DiT's, too.
+    diffusers gives each block an embedding of its own (28 copies in DiT-XL/2), whose frequencies differ from the
+    official ones: see `frequency_shift`.
     """
 
     def __init__(self, parameters: schema.DiT, channels: int, size: int, classes: int) -> None:
@@ -36,7 +36,7 @@ class DiT(DiTTransformer2DModel):
             norm_eps=1e-6,
         )
         self.embedder = CombinedTimestepLabelEmbeddings(classes, parameters.width)
-        self.embedder.time_proj.downscale_freq_shift = 0
+        self.embedder.time_proj.downscale_freq_shift = parameters.frequency_shift
         self.embedder.class_embedder.dropout_prob = 0.0  # the training loop drops labels, from (seed, step)
         for block in self.transformer_blocks:
             block.norm1.emb = _Conditioning()

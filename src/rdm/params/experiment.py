@@ -11,19 +11,21 @@ from rdm.params.schema import (
     Autoencoder,
     Baseline,
     Data,
+    Figures,
     FineTuned,
     Name,
     Protocol,
     Sampler,
     Score,
-    Section,
     Tables,
     Train,
 )
+from rdm.params.section import Section
 from rdm.params.shapes import check_shapes
 from rdm.paths import run_name
 
 CONTROL = "-control"
+UNSUPERVISED = "-unsupervised"
 
 
 class Experiment(Section):
@@ -40,12 +42,18 @@ class Experiment(Section):
     sample: dict[Name, Sampler]
     score: Score
     tables: Tables
+    figures: Figures
 
     @property
     def systems(self) -> dict[str, Baseline | FineTuned]:
-        """All systems by name, the derived controls included."""
-        controls = {f"{name}{CONTROL}": s.model_copy(update={"gates": None}) for name, s in self.train.gated.items()}
-        return {**self.train.baselines, **self.train.gated, **controls}
+        """All systems by name, the derived twins of the gated ones included."""
+        systems: dict[str, Baseline | FineTuned] = {**self.train.baselines, **self.train.gated}
+        for name, gated in self.train.gated.items():
+            systems[name + CONTROL] = gated.model_copy(update={"gates": None})
+            if gated.gates is not None:
+                unsupervised = gated.gates.model_copy(update={"supervision": None})
+                systems[name + UNSUPERVISED] = gated.model_copy(update={"gates": unsupervised})
+        return systems
 
     def baseline(self, system: str) -> Baseline:
         """The baseline that `system` is or starts from: it fixes latents, network and diffusion."""
@@ -67,6 +75,20 @@ class Experiment(Section):
         """The samplers that the table asks for of `system` (of a control: those of its gated twin)."""
         twin = system.removesuffix(CONTROL)
         return sorted({row.sampler for row in self.tables.rows if row.system == twin and row.sampler})
+
+    def arms_of(self, gated: str) -> dict[str, str]:
+        """What the effect of a gated system is taken apart into: a label for each of its twins and itself."""
+        gates = self.train.gated[gated].gates
+        arms = {"without gates": gated + CONTROL, "gates": gated + UNSUPERVISED, "gates, supervised": gated}
+        if gates is None or gates.supervision is None:
+            arms.pop("gates, supervised")
+        return arms
+
+    def figure_systems(self, figure: str) -> list[str]:
+        """The systems whose runs a figure shows."""
+        if figure == "figure5":
+            return [system for gated in self.train.gated for system in self.arms_of(gated).values()]
+        return [name for name, gated in self.train.gated.items() if gated.gates and gated.gates.variant != "resnet"]
 
     def find_samples(self, name: str) -> str:
         """The file of a published sample set. Raises UsageError if neither a run nor a sample set has this name."""
@@ -95,13 +117,15 @@ class Experiment(Section):
             raise ParameterError(f"seeds: {list(self.seeds)} names a seed twice; the spread would be too small.")
         self._check_systems()
         self._check_tables()
+        self._check_figures()
         check_shapes(self.data, self.latents, self.train, self.sample, self.score)
         return self
 
     def _check_systems(self) -> None:
         for name in {**self.train.baselines, **self.train.gated}:
-            if name.endswith(CONTROL):
-                raise ParameterError(f"train: {name!r} ends in {CONTROL!r}, which is for derived controls; rename it.")
+            for ending in (CONTROL, UNSUPERVISED):
+                if name.endswith(ending):
+                    raise ParameterError(f"train: {name!r} ends in {ending!r}, which is for derived twins; rename it.")
         for name, baseline in self.train.baselines.items():
             _declared(f"train.baselines.{name}.latents", baseline.latents, self.latents)
         for name, gated in self.train.gated.items():
@@ -128,6 +152,15 @@ class Experiment(Section):
                 if self.tables.picture not in self.samplers_of(system):
                     raise ParameterError(
                         f"tables.picture: no row of the table samples {system!r} with {self.tables.picture!r}; add one."
+                    )
+
+    def _check_figures(self) -> None:
+        for step in self.figures.figure5.steps:
+            for name, gated in self.train.gated.items():
+                if step > gated.steps or (step % gated.log_every and step != gated.steps):
+                    raise ParameterError(
+                        f"figures.figure5.steps: step {step} of {name!r} is not logged; name multiples of its "
+                        f"log_every, {gated.log_every}, up to {gated.steps}."
                     )
 
 

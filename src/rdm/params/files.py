@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from rdm.errors import ParameterError, UsageError, nearest
 from rdm.params.experiment import Experiment
-from rdm.params.schema import Protocol, Section
+from rdm.params.schema import Protocol
+from rdm.params.section import Section
 
 Model = TypeVar("Model", bound=Section)
 
@@ -32,8 +33,8 @@ def load(path: str | Path) -> Experiment:
         raise ParameterError(
             f"{path}: score.protocol: {name!r} is not in {protocols_path}; {nearest(str(name), protocols)}"
         )
-    protocol = _validated(Protocol, protocols[name], f"{protocols_path}: {name}")
-    experiment = _validated(Experiment, {**content, "protocol": protocol}, str(path))
+    protocol = validated(Protocol, protocols[name], f"{protocols_path}: {name}")
+    experiment = validated(Experiment, {**content, "protocol": protocol}, str(path))
     _check_rows(experiment, path)
     return experiment
 
@@ -65,7 +66,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def _validated(model: type[Model], content: dict[str, Any], where: str) -> Model:
+def validated(model: type[Model], content: dict[str, Any], where: str) -> Model:
+    """`content` as a typed object. Raises ParameterError in one sentence, with the nearest known key."""
     try:
         return model.model_validate(content)
     except ValidationError as error:

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from rdm.params.gates import Gates
+from rdm.params.section import Section
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-
-
-class Section(BaseModel):
-    """Base of all parameter objects: immutable, and nothing that is not declared gets in."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 # ---------------------------------------------------------------- data
@@ -81,6 +78,8 @@ class DiT(Section):
     heads: PositiveInt
     patch: PositiveInt
     label_std: PositiveFloat = 0.02  # spread of the label embeddings at the start; DiT's own is 0.02
+    # the timestep's frequencies are 10000^(-i / (128 - shift)): 0 as in the official DiT, 1 as in diffusers' own
+    frequency_shift: Literal[0, 1] = 1
 
 
 class UNet(Section):
@@ -108,21 +107,6 @@ class Diffusion(Section):
     target: Literal["epsilon", "v"]
 
 
-class Supervision(Section):
-    """The explicit supervision of the gates (reading R6): see `rdm.models.sensitivity`."""
-
-    kind: Literal["hinge", "preserve", "none"] = "hinge"
-    weight: Annotated[float, Field(ge=0)] = 0.35
-
-
-class Gates(Section):
-    """Gates on every residual unit: z + alpha * F(z) + beta (Eq. 1; readings R1 and R2)."""
-
-    shape: Literal["channel", "scalar"] = "channel"
-    learning_rate: PositiveFloat
-    supervision: Supervision = Supervision()
-
-
 class Optimisation(Section):
     """AdamW at a constant rate, and an exponential moving average that is what gets sampled."""
 
@@ -135,6 +119,7 @@ class Optimisation(Section):
     gradient_clip: PositiveFloat | None = None
     ema_decay: Fraction
     label_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    log_every: PositiveInt = 50  # steps
 
 
 class Baseline(Optimisation):
@@ -153,7 +138,10 @@ class FineTuned(Optimisation):
 
 
 class Train(Section):
-    """Systems by name. Each gated system gets an ungated twin, `<name>-control`, with everything else equal."""
+    """Systems by name. Each gated system gets twins in which all else is equal.
+
+    `<name>-control` has no gates; `<name>-unsupervised` has gates without supervision.
+    """
 
     baselines: dict[Name, Baseline]
     gated: Annotated[dict[Name, FineTuned], Field(min_length=1)]
@@ -210,7 +198,9 @@ class Score(Section):
     data: Name
     protocol: str
     extractor: Extractor
-    samples: dict[Name, str] = {}  # published sample sets: name -> an npz whose arr_0 holds uint8 NHWC images
+    samples: dict[Name, str] = Field(
+        default={}
+    )  # published sample sets: name -> an npz whose arr_0 holds uint8 NHWC images
 
 
 class Row(Section):
@@ -239,6 +229,18 @@ class Tables(Section):
     tolerance: Fraction  # |ours - paper| / paper that still counts as reproduced, at the paper's own scale
     rows: tuple[Row, ...]
     picture: Name  # the sampler whose images are shown side by side
+
+
+class Figure5(Section):
+    """Sensitivity by depth (the paper's Fig. 5)."""
+
+    steps: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]  # of fine-tuning; each must be a step that is logged
+
+
+class Figures(Section):
+    """What is drawn beside the tables."""
+
+    figure5: Figure5
 
 
 class Protocol(Section):

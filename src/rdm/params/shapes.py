@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from rdm.errors import ParameterError
+from rdm.params.gates import Gates
 from rdm.params.schema import Autoencoder, Baseline, Classifier, Data, DiT, Sampler, Score, Train, UNet
 
 
@@ -36,17 +37,30 @@ def check_shapes(
                 )
     for name, gated in train.gated.items():
         network = train.baselines[gated.start].network
-        if gated.gates is not None and gated.gates.shape == "scalar" and isinstance(network, DiT):
-            raise ParameterError(
-                f"train.gated.{name}.gates.shape: a scalar beta is a no-op in a pre-LayerNorm transformer, which "
-                "removes a constant shift; set channel."
-            )
+        if gated.gates is not None:
+            _check_gates(f"train.gated.{name}.gates", gated.gates, isinstance(network, DiT))
     if isinstance(score.extractor, Classifier):
         smallest = 2 ** (len(score.extractor.channels) - 1)
         if data[score.data].image_size < smallest or len(score.extractor.channels) < 2:
             raise ParameterError(
                 f"score.extractor.channels: two or more are needed, and images of {smallest} pixels for so many."
             )
+
+
+def _check_gates(where: str, gates: Gates, transformer: bool) -> None:
+    """What `attach_gates` would refuse, refused before anything has been trained."""
+    if gates.shape == "scalar" and transformer and gates.variant in ("rdm", "skip"):
+        raise ParameterError(
+            f"{where}.shape: a scalar beta is a no-op in a pre-LayerNorm transformer, which removes a constant shift; "
+            "set channel."
+        )
+    if gates.shape == "scalar" and gates.variant == "adaln":
+        raise ParameterError(
+            f"{where}.shape: scalar gates of variant adaln are no-ops before a normalisation layer, which removes "
+            "them; set channel."
+        )
+    if gates.unit == "branch" and not transformer:
+        raise ParameterError(f"{where}.unit: a U-Net's residual block has one branch; set block.")
 
 
 def _check_network(where: str, baseline: Baseline, size: int) -> None:

@@ -23,6 +23,7 @@ ENTRY = {
     "sample": "rdm.sample.stage",
     "score": "rdm.score.stage",
     "tables": "rdm.tables.stage",
+    "figures": "rdm.tables.profiles",
 }
 
 

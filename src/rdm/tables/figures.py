@@ -6,6 +6,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 
 from rdm import paths
 from rdm.params import CONTROL, Experiment
@@ -40,6 +41,11 @@ def draw_samples(experiment: Experiment, path: Path) -> Path:
     figure.subplots_adjust(
         left=1.6 / (0.45 * columns + 1.6), right=0.99, top=0.9, bottom=0.02, wspace=0.08, hspace=0.08
     )
+    return save(figure, path)
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG whose bytes depend on what it shows alone."""
     with whole_file(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
     plt.close(figure)

@@ -7,6 +7,7 @@ import copy
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
@@ -15,13 +16,21 @@ from torch import Tensor, nn
 from rdm.diffusion.process import forward_process, training_loss
 from rdm.errors import RdmError
 from rdm.models.gates import gate_parameters
-from rdm.models.sensitivity import record_states, supervise
-from rdm.params.schema import Diffusion, Gates, Optimisation
+from rdm.models.sensitivity import States, record_states
+from rdm.models.supervision import (
+    descend,
+    exact_gradients,
+    gradients,
+    relative_size,
+    share,
+    twice_differentiable,
+)
+from rdm.params.gates import Gates, Supervision
+from rdm.params.schema import Diffusion, Optimisation
 from rdm.progress import progress
 from rdm.randomness import batch_items, generator
 from rdm.train.state import TrainingState
 
-LOG_EVERY = 50  # steps
 SAVE_EVERY = 30  # seconds: what a killed run loses at most
 
 
@@ -63,14 +72,17 @@ def fit(model: nn.Module, job: Job, device: torch.device) -> TrainingState:
 
 
 def _optimiser(model: nn.Module, job: Job) -> torch.optim.Optimizer:
-    """AdamW; gates are a group of their own, with their own rate and no decay. `base` is the rate after warm-up."""
+    """AdamW; gates are a group with a rate and decay of their own: delta and beta are zero where a gate does nothing.
+
+    `base` is the rate after warm-up.
+    """
     gates = gate_parameters(model)
     gate_ids = {id(parameter) for parameter in gates}
     weights = [parameter for parameter in model.parameters() if id(parameter) not in gate_ids]
     optimisation = job.optimisation
     groups = [{"params": weights, "base": optimisation.learning_rate, "weight_decay": optimisation.weight_decay}]
     if job.gates is not None:
-        groups.append({"params": gates, "base": job.gates.learning_rate, "weight_decay": 0.0})
+        groups.append({"params": gates, "base": job.gates.learning_rate, "weight_decay": job.gates.weight_decay})
     return torch.optim.AdamW(groups, lr=optimisation.learning_rate, betas=(0.9, optimisation.beta2), fused=True)
 
 
@@ -80,24 +92,35 @@ def _step(state: TrainingState, job: Job, process: DDIMScheduler, data: tuple[Te
     warmup = min(1.0, (step + 1) / optimisation.warmup_steps) if optimisation.warmup_steps else 1.0
     for group in state.optimiser.param_groups:
         group["lr"] = group["base"] * warmup
-    logs = (step + 1) % LOG_EVERY == 0 or step + 1 == optimisation.steps
-    supervised = job.gates is not None and job.gates.supervision.kind != "none"
-    with record_states(state.model) if logs or supervised else contextlib.nullcontext() as states:
+    logs = (step + 1) % optimisation.log_every == 0 or step + 1 == optimisation.steps
+    supervised = job.gates.supervision if job.gates is not None else None
+    supervision = supervised or Supervision()  # of other runs it is logged what it would do
+    watched = record_states(state.model) if logs or supervised else contextlib.nullcontext()
+    with watched as states, twice_differentiable() if supervision.exact else contextlib.nullcontext():
         loss = training_loss(state.model, process, *draw_batch(job, data, step))
     state.optimiser.zero_grad()
-    loss.backward()
+    term = _backward(loss, states, supervision)
+    line = _measure(states, term, supervision) if logs and states else None
     if optimisation.gradient_clip is not None:
         torch.nn.utils.clip_grad_norm_(state.model.parameters(), optimisation.gradient_clip)
-    profile = states.profile() if logs and states else None
-    share = 0.0
     if supervised and states and job.gates:
-        share = supervise(states, job.gates.supervision, job.gates.learning_rate * warmup)
+        descend(states, term, supervision, job.gates.learning_rate * warmup)
     state.optimiser.step()
     update_ema(state.ema, state.model, optimisation.ema_decay)
     state.loss_sum += loss.detach()
     state.step += 1
-    if logs:
-        _log(state, profile, share)
+    if line is not None:
+        _log(state, line)
+
+
+def _backward(loss: Tensor, states: States | None, supervision: Supervision) -> list[Tensor]:
+    """The loss's gradients, and (returned) the supervision's on every gate."""
+    if states is not None and supervision.exact:
+        term = exact_gradients(states, loss, supervision)
+        loss.backward()
+        return term
+    loss.backward()
+    return gradients(states, supervision) if states is not None else []
 
 
 def draw_batch(job: Job, data: tuple[Tensor, Tensor], step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -117,12 +140,21 @@ def update_ema(ema: nn.Module, model: nn.Module, decay: float) -> None:
     torch._foreach_lerp_(list(ema.parameters()), list(model.parameters()), 1 - decay)
 
 
-def _log(state: TrainingState, profile: Tensor | None, share: float) -> None:
-    """A log line: mean loss since the last one, r_i by depth, share of units on which the supervision acts."""
+def _measure(states: States, term: list[Tensor], supervision: Supervision) -> dict[str, Any]:
+    """r_i by depth (None while no gradient reaches the states), share of states supervised, and how strongly."""
+    profile = states.profile()
+    return {
+        "sensitivity": [round(value, 6) for value in profile.tolist()] if bool(profile.isfinite().all()) else None,
+        "supervised_share": round(float(share(states, supervision)), 6),
+        "supervision_to_loss": float(f"{relative_size(states, term, supervision):.4g}") if term else None,
+    }
+
+
+def _log(state: TrainingState, line: dict[str, Any]) -> None:
+    """Append a log line: what was measured at this step, and the mean loss since the last line."""
     steps = state.step - (state.log[-1]["step"] if state.log else 0)
     loss = float(state.loss_sum) / steps
     if loss != loss or abs(loss) == float("inf"):
         raise RdmError(f"The loss is {loss} at step {state.step}; lower learning_rate or set gradient_clip.")
     state.loss_sum.zero_()
-    sensitivity = [round(value, 6) for value in profile.tolist()] if profile is not None else None
-    state.log.append({"step": state.step, "loss": loss, "sensitivity": sensitivity, "supervised_share": share})
+    state.log.append({"step": state.step, "loss": loss, **line})

@@ -12,7 +12,7 @@ from torch import nn
 
 from rdm import paths
 from rdm.latents import stage as latents
-from rdm.models.gates import attach_gates, split_state
+from rdm.models.gates import attach_gates, gates_of, load_gates, save_gates, split_state
 from rdm.models.zoo import build_network
 from rdm.params import Experiment
 from rdm.params.dependencies import make_train, of_train
@@ -61,10 +61,9 @@ def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
     job = Job(entry, baseline.diffusion, gates, data.latents, data.labels, data.classes, stream, digest, state_path)
     with build(folder, recipe) as (scratch, facts):
         state = fit(network, job, device)
-        weights, gate_weights = split_state(state.ema)
-        save_file(weights, scratch / "model.safetensors")
-        if gates is not None:
-            save_file(gate_weights, scratch / "gates.safetensors")
+        save_file(split_state(state.ema)[0], scratch / "model.safetensors")
+        if gates_of(state.ema):
+            save_gates(state.ema, scratch / "gates.safetensors")
         config = {"network": baseline.network.model_dump(), "latent_shape": shape, "classes": data.classes}
         (scratch / "config.json").write_text(canonical_json(config), encoding="utf-8")
         lines = [json.dumps(line) + "\n" for line in state.log]
@@ -77,15 +76,13 @@ def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
 def load(experiment: Experiment, name: str, device: torch.device) -> TrainedRun:
     """Open a finished run, verified against the parameters."""
     system, seed = experiment.find_run(name)
-    entry, baseline = experiment.systems[system], experiment.baseline(system)
+    baseline = experiment.baseline(system)
     artefact = _open(experiment, name)
     config = json.loads((artefact.folder / "config.json").read_text(encoding="utf-8"))
     network = build_network(baseline.network, config["latent_shape"], config["classes"], seed)
-    weights = load_file(artefact.folder / "model.safetensors")
-    if isinstance(entry, FineTuned) and entry.gates is not None:
-        attach_gates(network, entry.gates)
-        weights |= load_file(artefact.folder / "gates.safetensors")
-    network.load_state_dict(weights)
+    network.load_state_dict(load_file(artefact.folder / "model.safetensors"))
+    if (artefact.folder / "gates.safetensors").is_file():
+        load_gates(network, artefact.folder / "gates.safetensors")
     return TrainedRun(network.to(device).eval(), config["latent_shape"], config["classes"], artefact)
 
 

@@ -3,42 +3,21 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
 from rdm import __version__
-from rdm.errors import RdmError
-
-
-class Commands(click.Group):
-    """Turns the package's errors into one sentence and an exit code: 2 for usage, 1 for failure."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the verb."""
-        try:
-            return super().invoke(ctx)
-        except RdmError as error:
-            click.echo(f"Error: {error}", err=True)
-            sys.exit(error.exit_code)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            click.echo(f"Error: {error.filename or 'A file'}: {reason}; check owner, permissions and disk.", err=True)
-            sys.exit(RdmError.exit_code)
-
-
-params_option = click.option(
-    "--params",
-    "params_file",
-    default="params/digits.yaml",
-    show_default=True,
-    envvar="RDM_PARAMS",
-    show_envvar=True,
-    help="The experiment's parameter file; protocols.yaml and published.csv are looked for beside it.",
+from rdm.cli.common import (
+    Commands,
+    check_known,
+    load_experiment,
+    overwrite_option,
+    params_option,
+    print_path,
 )
-overwrite_option = click.option("--overwrite", is_flag=True, help="Replace a result that other parameters made.")
+from rdm.cli.gates import gates
+from rdm.cli.params import params
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -49,6 +28,8 @@ def main() -> None:
     \b
     data -> autoencoder -> latents -> train -> sample -> score -> tables
                            extractor ------------------^
+
+    `gates` and `figures` look into what was trained.
 
     Every verb reads a parameter file and the results of the verbs before it, below the folder results/.
     `snakemake --cores all results/table1.csv` runs them all. Exit codes: 0 done, 1 failed, 2 wrong usage.
@@ -64,11 +45,11 @@ def data(name: str, params_file: str, overwrite: bool) -> None:
 
     Writes results/data/NAME: images (uint8, NHWC) and labels of both splits.
     """
-    experiment = _experiment(params_file)
-    _known(name, experiment.data, "data set")
+    experiment = load_experiment(params_file)
+    check_known(name, experiment.data, "data set")
     from rdm.data import stage
 
-    _done(stage.run(experiment, name, overwrite))
+    print_path(stage.run(experiment, name, overwrite))
 
 
 @main.command()
@@ -80,11 +61,11 @@ def autoencoder(name: str, params_file: str, overwrite: bool) -> None:
 
     Writes results/autoencoder/DATASET/NAME, which diffusers' VQModel.from_pretrained loads. Needs: rdm data.
     """
-    experiment = _experiment(params_file)
-    _known(name, experiment.latents, "autoencoder")
+    experiment = load_experiment(params_file)
+    check_known(name, experiment.latents, "autoencoder")
     from rdm.latents import training
 
-    _done(training.run(experiment, name, overwrite))
+    print_path(training.run(experiment, name, overwrite))
 
 
 @main.command()
@@ -97,11 +78,11 @@ def latents(name: str, params_file: str, overwrite: bool) -> None:
     Writes results/latents/DATASET/NAME: safetensors shards and, in the manifest, their statistics.
     Needs: rdm autoencoder.
     """
-    experiment = _experiment(params_file)
-    _known(name, experiment.latents, "autoencoder")
+    experiment = load_experiment(params_file)
+    check_known(name, experiment.latents, "autoencoder")
     from rdm.latents import stage
 
-    _done(stage.run(experiment, name, overwrite))
+    print_path(stage.run(experiment, name, overwrite))
 
 
 @main.command()
@@ -114,7 +95,7 @@ def extractor(params_file: str, overwrite: bool) -> None:
     """
     from rdm.score import classifier
 
-    _done(classifier.run(_experiment(params_file), overwrite))
+    print_path(classifier.run(load_experiment(params_file), overwrite))
 
 
 @main.command()
@@ -129,7 +110,7 @@ def train(run: str, params_file: str, overwrite: bool) -> None:
     """
     from rdm.train import stage
 
-    _done(stage.run(_experiment(params_file), run, overwrite))
+    print_path(stage.run(load_experiment(params_file), run, overwrite))
 
 
 @main.command()
@@ -144,8 +125,8 @@ def sample(run: str, params_file: str, overwrite: bool) -> None:
     """
     from rdm.sample import stage
 
-    for folder in stage.run(_experiment(params_file), run, overwrite):
-        _done(folder)
+    for folder in stage.run(load_experiment(params_file), run, overwrite):
+        print_path(folder)
 
 
 @main.command()
@@ -160,8 +141,8 @@ def score(names: tuple[str, ...], params_file: str) -> None:
     """
     from rdm.score import stage
 
-    for path in stage.run(_experiment(params_file), list(names)):
-        _done(path)
+    for path in stage.run(load_experiment(params_file), list(names)):
+        print_path(path)
 
 
 @main.command()
@@ -174,52 +155,29 @@ def tables(params_file: str, as_json: bool) -> None:
     """
     from rdm.tables import stage
 
-    written = stage.run(_experiment(params_file), Path(params_file).with_name("published.csv"))
+    written = stage.run(load_experiment(params_file), Path(params_file).with_name("published.csv"))
     if as_json:
         click.echo(json.dumps(stage.rows_as_json(written[0]), indent=1))
     else:
         for path in written:
-            _done(path)
+            print_path(path)
 
 
-@main.group()
-def params() -> None:
-    """Look at parameter files."""
-
-
-@params.command("show")
+@main.command()
+@click.argument("name")
 @params_option
-@click.option("--json", "as_json", is_flag=True, help="Print everything, defaults included, as JSON.")
-def params_show(params_file: str, as_json: bool) -> None:
-    """Show what a parameter file means: every value, defaults included, and the runs it declares."""
-    import yaml
+def figures(name: str, params_file: str) -> None:
+    """Draw the figure NAME: figure5 (sensitivity by depth) or gates (alpha and beta by depth).
 
-    experiment = _experiment(params_file)
-    content = {**experiment.model_dump(mode="json"), "runs": list(experiment.runs)}
-    click.echo(json.dumps(content, indent=1) if as_json else yaml.safe_dump(content, sort_keys=False), nl=as_json)
+    Writes results/figures/NAME.png and the numbers in it, NAME.csv. Needs: rdm train of the runs that it shows.
+    """
+    experiment = load_experiment(params_file)
+    from rdm.tables.profiles import FIGURES
 
-
-@params.command("check")
-@click.argument("files", nargs=-1, required=True)
-def params_check(files: tuple[str, ...]) -> None:
-    """Check parameter FILES: unknown keys, missing keys, impossible values, names that nothing declares."""
-    for file in files:
-        experiment = _experiment(file)
-        click.echo(f"{file}: fine ({len(experiment.runs)} runs)")
+    check_known(name, FIGURES, "figure")
+    for path in FIGURES[name](experiment):
+        print_path(path)
 
 
-def _experiment(params_file: str) -> Any:
-    from rdm.params import load
-
-    return load(params_file)
-
-
-def _known(name: str, names: dict[str, Any], what: str) -> None:
-    from rdm.errors import UsageError, nearest
-
-    if name not in names:
-        raise UsageError(f"There is no {what} {name!r} in the parameter file; {nearest(name, names)}")
-
-
-def _done(path: Path) -> None:
-    click.echo(path)
+main.add_command(gates)
+main.add_command(params)

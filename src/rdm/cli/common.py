@@ -1,0 +1,67 @@
+"""What the verbs share: options, errors as one sentence, and how results are printed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rdm.errors import RdmError
+
+
+class Commands(click.Group):
+    """Turns the package's errors into one sentence and an exit code: 2 for usage, 1 for failure."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb."""
+        try:
+            return super().invoke(ctx)
+        except RdmError as error:
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(error.exit_code)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            click.echo(f"Error: {error.filename or 'A file'}: {reason}; check owner, permissions and disk.", err=True)
+            sys.exit(RdmError.exit_code)
+
+
+params_option = click.option(
+    "--params",
+    "params_file",
+    default="params/digits.yaml",
+    show_default=True,
+    envvar="RDM_PARAMS",
+    show_envvar=True,
+    help="The experiment's parameter file; protocols.yaml and published.csv are looked for beside it.",
+)
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace a result that other parameters made.")
+
+
+def load_experiment(params_file: str) -> Any:
+    """The parameter file as an object."""
+    from rdm.params import load
+
+    return load(params_file)
+
+
+def check_known(name: str, names: dict[str, Any], what: str) -> None:
+    """Raise UsageError with the nearest name unless `name` is one of `names`."""
+    from rdm.errors import UsageError, nearest
+
+    if name not in names:
+        raise UsageError(f"There is no {what} {name!r}; {nearest(name, names)}")
+
+
+def print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
+    """A table for people, or JSON for programs."""
+    import tabulate
+
+    click.echo(json.dumps(rows, indent=1) if as_json else tabulate.tabulate(rows, headers="keys", floatfmt=".4f"))
+
+
+def print_path(path: Path) -> None:
+    """The result, by itself on a line."""
+    click.echo(path)

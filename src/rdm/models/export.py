@@ -1,0 +1,60 @@
+"""Our networks as plain diffusers models, which `from_pretrained` loads without this package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from diffusers.models.transformers.dit_transformer_2d import DiTTransformer2DModel
+from diffusers.models.unets.unet_2d import UNet2DModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from safetensors.torch import save_file
+from torch import nn
+
+from rdm.errors import RdmError
+from rdm.models.dit import DiT
+from rdm.models.gates import gates_of
+from rdm.models.unet import AddedLabelUNet, CrossAttentionUNet
+
+
+def save_diffusers(network: nn.Module, folder: Path) -> None:
+    """Write an ungated network of ours in diffusers' layout: config.json and diffusion_pytorch_model.safetensors.
+
+    The class tokens that a cross-attention U-Net attends to are no part of diffusers' model; they go into
+    label_embedding.safetensors, `weight` of shape (classes + 1, 512).
+    Raises RdmError for a network that has gates, or that diffusers cannot compute.
+    """
+    if gates_of(network):
+        raise RdmError(f"{type(network).__name__} has gates, which diffusers does not know; fold or detach them first.")
+    if isinstance(network, DiT):
+        plain: nn.Module = _plain_dit(network)
+    elif isinstance(network, CrossAttentionUNet):
+        weights = network.state_dict()
+        save_file(
+            {"weight": weights.pop("label_embedding.weight").contiguous()}, folder / "label_embedding.safetensors"
+        )
+        plain = UNet2DConditionModel.from_config(network.config)
+        plain.load_state_dict(weights)
+    elif isinstance(network, AddedLabelUNet):
+        plain = UNet2DModel.from_config(network.config)
+        plain.load_state_dict(network.state_dict())
+    else:  # a model that was diffusers' own from the start
+        plain = network
+    plain.save_pretrained(folder)  # type: ignore[operator]
+
+
+def _plain_dit(network: DiT) -> nn.Module:
+    """Every block of diffusers' DiT embeds timestep and label by itself: each gets a copy of the shared embedder."""
+    if network.embedder.time_proj.downscale_freq_shift != 1:
+        raise RdmError(
+            "This DiT has the official timestep frequencies, which diffusers' DiT cannot compute; only networks with "
+            "frequency_shift: 1 can be written for diffusers."
+        )
+    weights = network.state_dict()
+    shared = {
+        name.removeprefix("embedder."): weights.pop(name) for name in list(weights) if name.startswith("embedder.")
+    }
+    for number in range(len(network.transformer_blocks)):
+        weights |= {f"transformer_blocks.{number}.norm1.emb.{name}": tensor for name, tensor in shared.items()}
+    plain: nn.Module = DiTTransformer2DModel.from_config(network.config)
+    plain.load_state_dict(weights)
+    return plain

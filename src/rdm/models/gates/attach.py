@@ -1,0 +1,205 @@
+"""Attaching gates to a network, finding them again, and taking them off."""
+
+from __future__ import annotations
+
+import functools
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.resnet import ResnetBlock2D
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from rdm.errors import RdmError, UsageError, nearest
+from rdm.models.gates.gate import Gate
+from rdm.models.gates.units import (
+    GatedBranch,
+    GatedBranches,
+    GatedModule,
+    GatedResnet,
+    GatedSequential,
+    GatedTransformer,
+    GatedUnit,
+)
+from rdm.params.gates import Gating
+
+STAGES = ("down_blocks", "mid_block", "up_blocks")  # of a diffusers U-Net, in order of computation
+
+
+def attach_gates(model: nn.Module, gating: Gating | None = None, units: Sequence[str] | None = None) -> nn.Module:
+    """Put gates on the residual units of `model`, in place, and return it. At alpha = 1 its output stays what it was.
+
+    gating: which gates; None for the paper's own, one alpha and beta per channel and block.
+    units: names of the modules to be gated; None for a U-Net's residual blocks, else its transformer blocks. A module
+        named with unit: block takes z as its first positional argument and returns z + F(z), of one shape; one named
+        with unit: branch returns F(z).
+    Raises UsageError for a name that does not exist, RdmError for a network that has gates already or no residual
+    units, or for gates that would do nothing; then the model is as it was.
+    """
+    gating = gating or Gating()
+    if gates_of(model):
+        raise RdmError(f"{type(model).__name__} has gates already; attach them once, or call detach_gates first.")
+    chosen = residual_units(model) if units is None else _named(model, units)
+    if not chosen:
+        raise RdmError(
+            f"{type(model).__name__} has no residual blocks of diffusers; name its residual units: "
+            "attach_gates(model, gating, units=[...])."
+        )
+    prepared = [
+        (unit, _mixin(name, unit, gating), _gate_arguments(name, unit, gating)) for name, unit in chosen.items()
+    ]
+    if gating.variant != "resnet":
+        for unit, mixin, arguments in prepared:
+            for gate_name in mixin.GATES:
+                gate = Gate(gating, *arguments).to(next(unit.parameters()).device).train(unit.training)
+                unit.add_module(gate_name, gate)
+            unit.__class__ = _gated_class(mixin, type(unit))  # type: ignore[arg-type]
+    return model
+
+
+def detach_gates(model: nn.Module) -> nn.Module:
+    """Take the gates off again, in place: modules, classes and weights are those from before `attach_gates`.
+
+    Raises RdmError if there are none.
+    """
+    units = gated_units(model)
+    if not units:
+        raise RdmError(f"{type(model).__name__} has no gates to detach.")
+    for unit in units.values():
+        for gate_name in unit.GATES:
+            delattr(unit, gate_name)
+        unit.__class__ = type(unit).ungated  # type: ignore[assignment]
+    return model
+
+
+def residual_units(model: nn.Module) -> dict[str, nn.Module]:
+    """The minimum residual stacking units by name: a U-Net's residual blocks, else transformer blocks (reading R3)."""
+    modules = _modules(model)
+    blocks = {name: module for name, module in modules.items() if isinstance(module, ResnetBlock2D)}
+    return blocks or {name: module for name, module in modules.items() if isinstance(module, BasicTransformerBlock)}
+
+
+def gated_units(model: nn.Module) -> dict[str, GatedModule]:
+    """The modules that carry gates, by name."""
+    return {name: module for name, module in _modules(model).items() if isinstance(module, GatedModule)}
+
+
+def gates_of(model: nn.Module) -> dict[str, Gate]:
+    """The gates by the name of their unit (of a block gated in two branches: `<unit>.attention`, `<unit>.mlp`)."""
+    gates = {name: module for name, module in _modules(model).items() if isinstance(module, Gate)}
+    return {name.removesuffix("residual_gate").removesuffix("_gate").rstrip("."): gate for name, gate in gates.items()}
+
+
+def gate_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters of every gate, for an optimiser's parameter group of their own."""
+    return [parameter for gate in gates_of(model).values() for parameter in gate.parameters()]
+
+
+def gate_table(model: nn.Module) -> list[dict[str, Any]]:
+    """What the gates learnt: a row per unit with mean, standard deviation and extremes of alpha and beta over channels.
+
+    Of gates that depend on the timestep this is the constant part; `time` is the norm of the other.
+    """
+    rows = []
+    for name, gate in gates_of(model).items():
+        row: dict[str, Any] = {"unit": name, **_summary("alpha", gate.delta.detach() + 1)}
+        if gate.beta is not None:
+            row |= _summary("beta", gate.beta.detach())
+        if gate.time is not None:
+            row["time"] = float(gate.time.weight.detach().norm())
+        rows.append(row)
+    return rows
+
+
+def split_state(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The state dict in two parts, on the CPU: the network's own weights, and the gates'."""
+    prefixes = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, Gate))
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    own = {name: tensor for name, tensor in state.items() if not name.startswith(prefixes)} if prefixes else state
+    return own, {name: tensor for name, tensor in state.items() if name not in own}
+
+
+@functools.cache  # one gated class per class, so that copies of a model share it
+def _gated_class(mixin: Any, unit_class: Any) -> Any:
+    bases = (mixin, GatedSequential, unit_class) if issubclass(unit_class, nn.Sequential) else (mixin, unit_class)
+    return type(f"Gated{unit_class.__name__}", bases, {"ungated": unit_class})
+
+
+def _modules(model: nn.Module) -> dict[str, nn.Module]:
+    """All modules by name; a U-Net's in order of computation."""
+    stages = {stage: number for number, stage in enumerate(STAGES)}
+    return dict(sorted(model.named_modules(), key=lambda item: stages.get(item[0].split(".")[0], 0)))
+
+
+def _named(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Module]:
+    modules = dict(model.named_modules())
+    for name in names:
+        if name not in modules:
+            raise UsageError(f"{type(model).__name__} has no module {name!r}; {nearest(name, modules)}")
+    return {name: modules[name] for name in names}
+
+
+def _mixin(name: str, unit: Any, gating: Gating) -> type[GatedModule]:
+    """The class that gates this unit. Raises RdmError if there is none, or if the gates would do nothing."""
+    if gating.shape == "scalar" and isinstance(unit, BasicTransformerBlock) and gating.variant in ("rdm", "skip"):
+        raise RdmError(
+            f"{name}: a scalar beta is a no-op in a pre-LayerNorm transformer, which removes a constant shift; "
+            "set shape: channel."
+        )
+    if (
+        gating.shape == "scalar"
+        and isinstance(unit, BasicTransformerBlock | ResnetBlock2D)
+        and gating.variant == "adaln"
+    ):
+        raise RdmError(
+            f"{name}: scalar gates of variant adaln are no-ops before a normalisation layer, which removes them; "
+            "set shape: channel."
+        )
+    if gating.unit == "branch":
+        return _branch_mixin(name, unit, gating)
+    if isinstance(unit, ResnetBlock2D):
+        return GatedResnet
+    return GatedTransformer if isinstance(unit, BasicTransformerBlock) else GatedUnit
+
+
+def _branch_mixin(name: str, unit: Any, gating: Gating) -> type[GatedModule]:
+    if isinstance(unit, ResnetBlock2D):
+        raise RdmError(f"{name}: a U-Net's residual block has one branch; set unit: block.")
+    if isinstance(unit, BasicTransformerBlock):
+        plain = unit.attn2 is None and unit.pos_embed is None and unit._chunk_size is None
+        if unit.norm_type != "ada_norm_zero" or not plain or hasattr(unit, "fuser"):
+            raise RdmError(
+                f"{name}: branches are known of plain adaLN-Zero blocks; name the modules that return F(z) as units."
+            )
+        return GatedBranches
+    if gating.variant in ("adaln", "skip"):
+        raise RdmError(f"{name}: variant {gating.variant} needs the state z, which a branch does not see; gate blocks.")
+    return GatedBranch
+
+
+def _gate_arguments(name: str, unit: nn.Module, gating: Gating) -> tuple[int, int, int | None]:
+    """Number and place of the channels of a unit's output, and the width of the timestep's embedding if it is used."""
+    layers = [m for m in unit.modules() if isinstance(m, nn.Linear | _ConvNd)]
+    if not layers:
+        raise RdmError(f"{name} has no linear or convolution layer whose channels could be gated; name another unit.")
+    last = layers[-1]
+    if isinstance(last, nn.Linear):
+        channels, place = last.out_features, -1
+    else:
+        channels, place = last.out_channels, -1 - len(last.kernel_size)
+    if isinstance(unit, ResnetBlock2D) and gating.variant == "adaln":
+        channels = unit.in_channels  # the only variant that gates what enters, before the projection
+    if gating.time == "static":
+        return channels, place, None
+    width = _mixin(name, unit, gating).embedding_width(unit)
+    if width is None:
+        raise RdmError(f"{name}: {type(unit).__name__} is given no embedding of the timestep; set time: static.")
+    return channels, place, width
+
+
+def _summary(name: str, values: Tensor) -> dict[str, float]:
+    numbers = values.flatten().tolist()
+    extremes = {f"{name}_min": min(numbers), f"{name}_max": max(numbers)}
+    return {f"{name}_mean": statistics.fmean(numbers), f"{name}_std": statistics.pstdev(numbers), **extremes}

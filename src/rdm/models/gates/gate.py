@@ -1,0 +1,71 @@
+"""One gate: the two learnable weights of one residual unit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rdm.errors import RdmError
+from rdm.params.gates import Gating
+
+
+class Gate(nn.Module):
+    """delta = alpha - 1 and beta of one unit, float32 of shape (channels,) or (1,).
+
+    channel_dim: where the channels lie in the unit's output, from the end: -1 for tokens, -3 for feature maps.
+    embedding: width of the timestep's embedding, if delta and beta are functions of it; else None.
+    """
+
+    beta: nn.Parameter | None
+
+    def __init__(self, gating: Gating, channels: int, channel_dim: int, embedding: int | None = None) -> None:
+        super().__init__()
+        size = channels if gating.shape == "channel" else 1
+        parts = 1 if gating.variant == "rezero" else 2
+        self.gating = gating
+        self.channel_dim = channel_dim
+        self.delta = nn.Parameter(torch.full((size,), gating.alpha - 1.0))
+        self.register_parameter("beta", nn.Parameter(torch.zeros(size)) if parts == 2 else None)
+        self.time: nn.Linear | None = None
+        if embedding is not None:
+            self.time = nn.Linear(embedding, parts * size, bias=False)
+            nn.init.zeros_(self.time.weight)
+
+    def forward(self, base: Tensor, scaled: Tensor, embedding: Tensor | None = None) -> Tensor:
+        """base + delta * scaled + beta: `base` itself, bit for bit, while delta and beta are zero.
+
+        base, scaled: of one shape. embedding: (B, width), for a gate that depends on the timestep.
+        Raises RdmError if the shapes do not fit.
+        """
+        self.check_shapes(base, scaled)
+        delta, beta = self._values(base, embedding)
+        # delta rather than alpha is cast to the states' precision: near 1, bfloat16 would lose what alpha has learnt
+        return torch.addcmul(base if beta is None else base + beta, delta, scaled)
+
+    def check_shapes(self, output: Any, state: Any) -> None:
+        """Raise RdmError unless both are tensors of one shape, with as many channels as the gate."""
+        if not isinstance(output, Tensor) or not isinstance(state, Tensor):
+            raise RdmError(
+                f"A gated unit took a {type(state).__name__} and returned a {type(output).__name__}; name units that "
+                "take and return one tensor."
+            )
+        if output.shape != state.shape or self.delta.numel() not in (1, output.shape[self.channel_dim]):
+            raise RdmError(
+                f"A gate of {self.delta.numel()} channels met an output of shape {tuple(output.shape)} and a state of "
+                f"shape {tuple(state.shape)}; name units whose output is their input plus a residual of as many "
+                "channels, or gate a residual branch by itself with unit: branch."
+            )
+
+    def _values(self, state: Tensor, embedding: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """delta and beta in the state's precision, shaped to be broadcast against it."""
+        delta, beta = self.delta[None], self.beta[None] if self.beta is not None else None
+        if self.time is not None:
+            assert embedding is not None
+            shifts = self.time(nn.functional.silu(embedding).to(self.time.weight.dtype))
+            delta = delta + shifts[:, : self.delta.numel()]
+            beta = beta + shifts[:, self.delta.numel() :] if beta is not None else None
+        trailing = -1 - self.channel_dim  # feature maps: height and width follow the channels
+        shape = (len(delta), *(1,) * (state.ndim - 2 - trailing), self.delta.numel(), *(1,) * trailing)
+        return delta.view(shape).to(state.dtype), beta.view(shape).to(state.dtype) if beta is not None else None

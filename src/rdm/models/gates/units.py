@@ -1,0 +1,176 @@
+"""What a gated unit computes: one class for each kind of residual unit, mixed in before the unit's own class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.embeddings import CombinedTimestepLabelEmbeddings
+from diffusers.models.resnet import ResnetBlock2D
+from torch import Tensor, nn
+
+from rdm.models.gates.gate import Gate
+
+
+class GatedModule(nn.Module):
+    """Anything with gates; they are submodules under these names."""
+
+    GATES: ClassVar[tuple[str, ...]] = ("residual_gate",)
+    ungated: ClassVar[type[nn.Module]]  # the class that the unit had
+    residual_gate: Gate
+
+    @classmethod
+    def embedding_width(cls, unit: Any) -> int | None:  # noqa: ARG003
+        """Width of the timestep's embedding that `unit` is given; None if it is given none."""
+        return None
+
+
+class GatedUnit(GatedModule):
+    """A residual block: its first argument is the state z, its output z + F(z)."""
+
+    def forward(self, state: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """The ungated block's output, gated."""
+        gate = self.residual_gate
+        embedding = self.time_embedding(state, *args, **kwargs) if gate.time is not None else None
+        if gate.gating.variant == "adaln":
+            entered = gate(state, state, embedding)
+            output: Tensor = super().forward(entered, *args, **kwargs)
+            return output + (self.identity_path(state) - self.identity_path(entered))  # F(entered) + z
+        output = super().forward(state, *args, **kwargs)
+        return leave(gate, self.identity_path(state), output, embedding)
+
+    def identity_path(self, state: Tensor) -> Tensor:
+        """What the residual is added to."""
+        return state
+
+    def time_embedding(self, state: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """The embedding (B, width) of the timestep, from the arguments of `forward`."""
+        raise NotImplementedError  # attach_gates refuses gates that depend on it
+
+
+def leave(gate: Gate, identity: Tensor, output: Tensor, embedding: Tensor | None) -> Tensor:
+    """Gate a unit's output z + F(z), where `identity` is z."""
+    gate.check_shapes(output, identity)
+    if gate.gating.variant == "skip":
+        gated: Tensor = gate(output, identity, embedding)  # alpha * z + F(z) + beta
+    else:
+        gated = gate(output, output - identity, embedding)  # z + alpha * F(z) + beta
+    return gated
+
+
+class GatedResnet(GatedUnit, ResnetBlock2D):
+    """A U-Net's residual block: where the channels change, its 1x1 convolution is the identity path."""
+
+    upsample: Any
+    downsample: Any
+    conv_shortcut: Any
+    output_scale_factor: float
+
+    def identity_path(self, state: Tensor) -> Tensor:
+        """The state, resampled and projected as the block does it, and divided by its scale."""
+        if self.upsample is not None:
+            state = self.upsample(state)
+        elif self.downsample is not None:
+            state = self.downsample(state)
+        if self.conv_shortcut is not None:
+            state = self.conv_shortcut(state)
+        return state if self.output_scale_factor == 1 else state / self.output_scale_factor
+
+    def time_embedding(self, state: Tensor, temb: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ARG002
+        """The embedding that the block is given: of the timestep, and of the label where the network adds it."""
+        return temb
+
+    @classmethod
+    def embedding_width(cls, unit: Any) -> int | None:
+        """Inputs of the block's own projection of the embedding."""
+        return unit.time_emb_proj.in_features if unit.time_emb_proj is not None else None
+
+
+class GatedTransformer(GatedUnit, BasicTransformerBlock):
+    """A transformer block, attention and MLP together."""
+
+    norm1: Any
+    norm3: nn.LayerNorm
+    attn1: nn.Module
+    ff: nn.Module
+
+    def time_embedding(
+        self,
+        state: Tensor,
+        attention_mask: Tensor | None = None,  # noqa: ARG002
+        encoder_hidden_states: Tensor | None = None,  # noqa: ARG002
+        encoder_attention_mask: Tensor | None = None,  # noqa: ARG002
+        timestep: Tensor | None = None,
+        cross_attention_kwargs: dict[str, Any] | None = None,  # noqa: ARG002
+        class_labels: Tensor | None = None,
+        added_cond_kwargs: dict[str, Tensor] | None = None,  # noqa: ARG002
+    ) -> Tensor:
+        """The embedding of the timestep alone where the block makes it, since that of the label is random in training.
+
+        Where the network hands its blocks one embedding of both (our DiT), it is that.
+        """
+        embedder = self.norm1.emb
+        if isinstance(embedder, CombinedTimestepLabelEmbeddings):
+            return embedder.timestep_embedder(embedder.time_proj(timestep).to(state.dtype))  # type: ignore[no-any-return]
+        return embedder(timestep, class_labels, hidden_dtype=state.dtype)  # type: ignore[no-any-return]
+
+    @classmethod
+    def embedding_width(cls, unit: Any) -> int | None:
+        """Inputs of adaLN's projection of the embedding."""
+        return unit.norm1.linear.in_features if unit.norm_type == "ada_norm_zero" else None
+
+
+class GatedBranches(GatedTransformer):
+    """An adaLN-Zero block whose attention and MLP are gated apart."""
+
+    GATES = ("attention_gate", "mlp_gate")
+    attention_gate: Gate
+    mlp_gate: Gate
+
+    def forward(
+        self,
+        state: Tensor,
+        attention_mask: Tensor | None = None,
+        encoder_hidden_states: Tensor | None = None,  # noqa: ARG002
+        encoder_attention_mask: Tensor | None = None,  # noqa: ARG002
+        timestep: Tensor | None = None,
+        cross_attention_kwargs: dict[str, Any] | None = None,  # noqa: ARG002
+        class_labels: Tensor | None = None,
+        added_cond_kwargs: dict[str, Tensor] | None = None,  # noqa: ARG002
+    ) -> Tensor:
+        """BasicTransformerBlock.forward for `ada_norm_zero`, with a gate after each branch (adaln: before it)."""
+        embedding = None
+        if self.attention_gate.time is not None:
+            embedding = self.time_embedding(state, timestep=timestep, class_labels=class_labels)
+        before = self.attention_gate.gating.variant == "adaln"
+
+        entered = self.attention_gate(state, state, embedding) if before else state
+        normed, attention_scale, mlp_shift, mlp_stretch, mlp_scale = self.norm1(
+            entered, timestep, class_labels, hidden_dtype=state.dtype
+        )
+        output = attention_scale.unsqueeze(1) * self.attn1(normed, attention_mask=attention_mask) + state
+        state = output if before else leave(self.attention_gate, state, output, embedding)
+
+        entered = self.mlp_gate(state, state, embedding) if before else state
+        normed = self.norm3(entered) * (1 + mlp_stretch[:, None]) + mlp_shift[:, None]
+        output = mlp_scale.unsqueeze(1) * self.ff(normed) + state
+        return output if before else leave(self.mlp_gate, state, output, embedding)
+
+
+class GatedBranch(GatedModule):
+    """A residual branch by itself: its output is F(z), and the caller adds z."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        """alpha * F(z) + beta."""
+        output: Tensor = super().forward(*args, **kwargs)
+        gated: Tensor = self.residual_gate(output, output)
+        return gated
+
+
+class GatedSequential(nn.Module):
+    """Mixed in before nn.Sequential, whose forward would take a gate for one more step."""
+
+    def __iter__(self) -> Iterator[nn.Module | None]:
+        """The steps, without the gate."""
+        return (module for module in self._modules.values() if not isinstance(module, Gate))

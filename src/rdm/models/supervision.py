@@ -1,0 +1,89 @@
+"""The explicit supervision of the gates (reading R6): a step on every alpha against a sensitivity that decays.
+
+The paper names a supervision of weight 0.35 and gives no formula. Ours penalises a profile r_i that decays towards
+shallow depth (`hinge`: S = mean max(0, -r_i)^2) or that moves at all (`preserve`: S = mean r_i^2).
+
+dS/dalpha comes without a second backward pass. What reached z_k through the residual branch, v_k = J_k^T (alpha_k
+g_{k+1}), is g_k minus what came along the identity path; then d log n_k / d alpha_k = <g_k, v_k> / (alpha_k n_k^2),
+which stands for d log n_i / d alpha_k for every i <= k. That is exact for the shallowest gate and approximate for the
+others: alpha_k also moves the activations of deeper units. `exact: true` differentiates a second time instead.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from rdm.models.sensitivity import States, gradient_of, profile, sample_norms
+from rdm.params.gates import Supervision
+
+# attention whose gradient can be differentiated again; the fused kernels' cannot
+twice_differentiable = lambda: sdpa_kernel(SDPBackend.MATH)  # noqa: E731
+
+
+def gradients(states: States, supervision: Supervision) -> list[Tensor]:
+    """dS/ddelta of every step that has a gate, shaped like delta, after a backward pass; zero where S is undefined.
+
+    For a gate per channel, the derivative with respect to its mean goes to all channels alike.
+    """
+    slope = _slope(states.profile(), supervision).nan_to_num(0.0)
+    upstream = slope.cumsum(0)  # sum over i <= k of dS/dr_i
+    result = []
+    for k, step in enumerate(states.steps):
+        if step.gate is None:
+            continue
+        gradient = gradient_of(step.state)
+        through_residual = gradient - step.along_identity(gradient_of(step.output))
+        norms = sample_norms(gradient)
+        aligned = (gradient * through_residual).flatten(1).sum(1) / norms.clamp(min=torch.finfo(norms.dtype).tiny)
+        alpha = 1 + step.gate.delta.detach().mean()
+        # at alpha = 0 nothing passed through the branch, and its slope is not known
+        log_norm_slope = torch.where(alpha == 0, 0.0, aligned.mean() / norms.mean().clamp(min=1e-30) / alpha)
+        result.append((upstream[k] * log_norm_slope / step.gate.delta.numel()).expand_as(step.gate.delta))
+    return result
+
+
+def exact_gradients(states: States, loss: Tensor, supervision: Supervision) -> list[Tensor]:
+    """dS/ddelta by double backward, before the ordinary one, which is still to come. Slow; memory of a second graph.
+
+    The forward pass must have run inside `twice_differentiable()`.
+    """
+    deltas = [step.gate.delta for step in states.steps if step.gate is not None]
+    state_gradients = torch.autograd.grad(loss, states.tensors, create_graph=True)
+    ratios = profile(list(state_gradients))
+    penalised = ratios.clamp(max=0) if supervision.kind == "hinge" else ratios
+    if not (deltas and bool(ratios.isfinite().all())):
+        return [torch.zeros_like(delta) for delta in deltas]
+    found = torch.autograd.grad(penalised.square().mean(), deltas, retain_graph=True, allow_unused=True)
+    return [torch.zeros_like(d) if g is None else g for d, g in zip(deltas, found, strict=True)]
+
+
+@torch.no_grad()
+def descend(states: States, term: list[Tensor], supervision: Supervision, learning_rate: float) -> None:
+    """One gradient step of the supervision: delta -= learning_rate * weight * dS/ddelta.
+
+    It is decoupled from Adam as AdamW's weight decay is. Inside Adam the weight would be normalised away; so 0.35
+    means 0.35. Beta receives no gradient from this term.
+    """
+    gates = [step.gate for step in states.steps if step.gate is not None]
+    for gate, gradient in zip(gates, term, strict=True):
+        gate.delta.sub_(learning_rate * supervision.weight * gradient)
+
+
+def share(states: States, supervision: Supervision) -> Tensor:
+    """The share of states on which the term acts."""
+    return (_slope(states.profile(), supervision).nan_to_num(0.0) != 0).float().mean()
+
+
+def relative_size(states: States, term: list[Tensor], supervision: Supervision) -> Tensor:
+    """Norm of weight * dS/ddelta over all gates, as a multiple of the loss's own gradient on them."""
+    own = [step.gate.delta.grad for step in states.steps if step.gate is not None]
+    of_loss = torch.stack([g.norm() for g in own if g is not None]).norm()
+    size: Tensor = supervision.weight * torch.stack([g.norm() for g in term]).norm() / of_loss.clamp(min=1e-30)
+    return size
+
+
+def _slope(ratios: Tensor, supervision: Supervision) -> Tensor:
+    """dS/dr_i."""
+    return 2 * (ratios.clamp(max=0) if supervision.kind == "hinge" else ratios) / len(ratios)

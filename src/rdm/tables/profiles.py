@@ -1,0 +1,123 @@
+"""`rdm figures`: what happens by depth. The sensitivity of the loss (the paper's Fig. 5), and the gates themselves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+from safetensors import safe_open
+
+from rdm import paths
+from rdm.errors import UsageError
+from rdm.params import Experiment
+from rdm.params.dependencies import make_train, of_train
+from rdm.provenance.files import whole_file
+from rdm.provenance.manifest import read
+from rdm.tables.figures import save
+
+
+def draw_figure5(experiment: Experiment) -> list[Path]:
+    """Sensitivity by depth at several training steps: figure5.csv, a row per seed and state, and figure5.png."""
+    rows = []
+    for gated in experiment.train.gated:
+        for arm, system in experiment.arms_of(gated).items():
+            for seed in experiment.seeds:
+                for line in map(json.loads, _file(experiment, system, seed, "log.jsonl").open(encoding="utf-8")):
+                    if line["step"] in experiment.figures.figure5.steps and line["sensitivity"] is not None:
+                        # log(n_i / n_L); the last state is what the others are measured by
+                        states = enumerate([*line["sensitivity"], 0.0])
+                        rows += [(gated, arm, seed, line["step"], i, round(float(np.exp(r)), 6)) for i, r in states]
+    table = pd.DataFrame(rows, columns=["system", "arm", "seed", "step", "state", "sensitivity"])
+    systems = list(experiment.train.gated)
+    columns = max(len(experiment.arms_of(system)) for system in systems)
+    size = (3.4 * columns, 2.8 * len(systems))
+    figure, grid = plt.subplots(len(systems), columns, figsize=size, squeeze=False, sharex="row", sharey="row")
+    for line, system in zip(grid, systems, strict=True):
+        for axes, arm in zip(line, experiment.arms_of(system), strict=False):  # without supervision, one panel less
+            chosen = table[(table.system == system) & (table.arm == arm)]
+            for step in sorted(set(chosen.step)):
+                _curve(axes, chosen[chosen.step == step], "state", "sensitivity", f"step {step}")
+            axes.axhline(1, color="grey", linewidth=0.6)
+            axes.set(title=f"{system}: {arm}", yscale="log", xlabel="residual state i, shallow to deep")
+        line[0].set_ylabel(r"$\|dL/dz_i\| \;/\; \|dL/dz_L\|$")
+    grid[0][0].legend(fontsize=8)
+    return _written("figure5", table, figure, experiment)
+
+
+def draw_gates(experiment: Experiment) -> list[Path]:
+    """What the gates learnt: gates.csv, a row per seed and unit, and gates.png, alpha and beta by depth."""
+    systems, rows = experiment.figure_systems("gates"), []
+    for system in systems:
+        for seed in experiment.seeds:
+            file = _file(experiment, system, seed, "gates.safetensors")
+            rows += [{"system": system, "seed": seed, **row} for row in read_gates(file)]
+    if not systems:
+        raise UsageError("No system of this experiment has gates to be drawn; give one another variant than resnet.")
+    table = pd.DataFrame(rows)
+    figure, grid = plt.subplots(len(systems), 2, figsize=(9, 2.8 * len(systems)), squeeze=False, sharex="row")
+    for line, system in zip(grid, systems, strict=True):
+        chosen = table[table.system == system]
+        for axes, name, start in zip(line, ("alpha", "beta"), (1, 0), strict=True):
+            _curve(axes, chosen, "depth", f"{name}_mean", "mean of the channels")
+            extremes = chosen.groupby("depth")[[f"{name}_min", f"{name}_max"]].mean()
+            axes.fill_between(extremes.index, *extremes.to_numpy().T, alpha=0.15, label="all channels", linewidth=0)
+            axes.axhline(start, color="grey", linewidth=0.6)
+            axes.set(title=f"{system}: {name}", xlabel="unit, shallow to deep")
+    grid[0][0].legend(fontsize=8)
+    return _written("gates", table, figure, experiment)
+
+
+def read_gates(path: Path) -> list[dict[str, Any]]:
+    """A row per unit of a gates file: depth, name, and mean and extremes of alpha and beta. Needs no torch."""
+    rows: list[dict[str, Any]] = []
+    with safe_open(path, framework="np") as stored:
+        names = list(stored.keys())
+        units = json.loads(stored.metadata()["rdm.gates"])["units"]
+        gates = [
+            n.removesuffix(".delta") for u in units for n in names if n.startswith(f"{u}.") and n.endswith(".delta")
+        ]
+        for depth, gate in enumerate(gates):
+            row: dict[str, Any] = {"depth": depth, "unit": gate.removesuffix("residual_gate").rstrip(".")}
+            for name, weight, start in (("alpha", "delta", 1.0), ("beta", "beta", 0.0)):
+                values = stored.get_tensor(f"{gate}.{weight}") + start if f"{gate}.{weight}" in names else np.zeros(1)
+                summary = {"mean": values.mean(), "min": values.min(), "max": values.max()}
+                row |= {f"{name}_{key}": round(float(value), 6) for key, value in summary.items()}
+            rows.append(row)
+    return rows
+
+
+FIGURES: dict[str, Callable[[Experiment], list[Path]]] = {"figure5": draw_figure5, "gates": draw_gates}
+
+
+def _file(experiment: Experiment, system: str, seed: int, name: str) -> Path:
+    """A file of a finished run, verified against the parameters."""
+    run = paths.run_name(experiment.name, system, seed)
+    return read(paths.train(run), make_train(run), of_train(experiment, run)).folder / name
+
+
+def _curve(axes: Axes, table: pd.DataFrame, x: str, y: str, label: str) -> None:
+    """Mean over seeds, with a band of one standard deviation."""
+    over_seeds = table.groupby(x)[y]
+    mean, spread = over_seeds.mean(), over_seeds.std().fillna(0.0)
+    (line,) = axes.plot(mean.index, mean, marker="o", markersize=3, label=label)
+    axes.fill_between(mean.index, mean - spread, mean + spread, color=line.get_color(), alpha=0.2, linewidth=0)
+
+
+def _written(name: str, table: pd.DataFrame, figure: Any, experiment: Experiment) -> list[Path]:
+    several = len(experiment.seeds) > 1
+    seeds = f"mean and standard deviation over {len(experiment.seeds)} seeds" if several else "one seed"
+    for axes in figure.axes:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.suptitle(f"{experiment.name}: {seeds}", fontsize=10)
+    figure.tight_layout()
+    numbers = paths.figure(name, "csv")
+    with whole_file(numbers) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")
+    return [save(figure, paths.figure(name)), numbers]
