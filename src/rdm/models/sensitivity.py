@@ -10,15 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
+from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
 from rdm.errors import RdmError
 from rdm.models.gates.attach import gated_units, residual_units
 from rdm.models.gates.gate import Gate
-from rdm.models.gates.units import GatedBranches, GatedUnit
+from rdm.models.gates.units import GatedBranches, GatedModule, GatedUnit, identity_path
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,10 @@ class Step:
 
     def along_identity(self, gradient: Tensor) -> Tensor:
         """What of dLoss/dz_{i+1} reaches z_i beside the residual branch."""
-        if not isinstance(self.unit, GatedUnit) or isinstance(self.unit, GatedBranches):
+        if not isinstance(self.unit, ResnetBlock2D):
             return gradient
         with torch.enable_grad():
-            _, product = torch.autograd.functional.vjp(self.unit.identity_path, self.state.detach(), gradient)
+            _, product = torch.autograd.functional.vjp(partial(identity_path, self.unit), self.state.detach(), gradient)
         return product  # type: ignore[no-any-return]
 
 
@@ -100,11 +102,11 @@ def record_states(model: nn.Module) -> Iterator[States]:
 
     def after(unit: Any, args: tuple[Tensor, ...], output: Tensor) -> None:  # noqa: ARG001
         output.retain_grad()
-        gate = getattr(unit, unit.GATES[-1]) if _scales_residual(unit) else None
-        states.steps.append(Step(unit, gate, entered.pop(unit), output))
+        states.steps.append(Step(unit, _residual_gate(unit, "mlp_gate"), entered.pop(unit), output))
 
     units = _units(model)
-    between = {u.attention_gate: u for u in units if isinstance(u, GatedBranches) and _scales_residual(u)}
+    branched = [unit for unit in units if isinstance(unit, GatedBranches)]
+    between: dict[nn.Module, GatedBranches] = {u.attention_gate: u for u in branched if _residual_gate(u, "mlp_gate")}
 
     def between_branches(gate: Any, args: tuple[Tensor, ...], output: Tensor) -> None:  # noqa: ARG001
         unit = between[gate]
@@ -131,6 +133,8 @@ def _units(model: nn.Module) -> list[nn.Module]:
     return units
 
 
-def _scales_residual(unit: nn.Module) -> bool:
-    """Whether the unit's gates put an alpha in front of F(z)."""
-    return isinstance(unit, GatedUnit) and getattr(unit, unit.GATES[0]).gating.variant in ("rdm", "rezero")
+def _residual_gate(unit: Any, branch: str) -> Gate | None:
+    """The gate that puts an alpha in front of a unit's F(z); of a block gated in two branches, that of `branch`."""
+    carrier = unit.conv2 if isinstance(unit, ResnetBlock2D) and isinstance(unit.conv2, GatedModule) else unit
+    gate: Gate | None = getattr(carrier, branch if isinstance(unit, GatedBranches) else "residual_gate", None)
+    return gate if gate is not None and gate.gating.variant in ("rdm", "rezero") else None

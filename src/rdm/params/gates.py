@@ -8,6 +8,8 @@ from pydantic import Field, PositiveFloat, model_validator
 
 from rdm.params.section import Section
 
+METADATA = "rdm.gates"  # the key under which a gates file says what it holds
+
 
 class Supervision(Section):
     """The explicit supervision of the gates (reading R6): see `rdm.models.supervision`."""

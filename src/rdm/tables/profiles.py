@@ -18,6 +18,7 @@ from rdm import paths
 from rdm.errors import UsageError
 from rdm.params import Experiment
 from rdm.params.dependencies import make_train, of_train
+from rdm.params.gates import METADATA
 from rdm.provenance.files import whole_file
 from rdm.provenance.manifest import read
 from rdm.tables.figures import save
@@ -60,7 +61,8 @@ def draw_gates(experiment: Experiment) -> list[Path]:
             rows += [{"system": system, "seed": seed, **row} for row in read_gates(file)]
     if not systems:
         raise UsageError("No system of this experiment has gates to be drawn; give one another variant than resnet.")
-    table = pd.DataFrame(rows)
+    columns = [f"{name}_{figure}" for name in ("alpha", "beta") for figure in ("mean", "min", "max")]
+    table = pd.DataFrame(rows, columns=["system", "seed", "depth", "unit", *columns])
     figure, grid = plt.subplots(len(systems), 2, figsize=(9, 2.8 * len(systems)), squeeze=False, sharex="row")
     for line, system in zip(grid, systems, strict=True):
         chosen = table[table.system == system]
@@ -75,22 +77,23 @@ def draw_gates(experiment: Experiment) -> list[Path]:
 
 
 def read_gates(path: Path) -> list[dict[str, Any]]:
-    """A row per unit of a gates file: depth, name, and mean and extremes of alpha and beta. Needs no torch."""
-    rows: list[dict[str, Any]] = []
+    """A row per gate of a file: depth, unit, and mean and extremes of alpha and beta. Needs no torch."""
     with safe_open(path, framework="np") as stored:
-        names = list(stored.keys())
-        units = json.loads(stored.metadata()["rdm.gates"])["units"]
-        gates = [
-            n.removesuffix(".delta") for u in units for n in names if n.startswith(f"{u}.") and n.endswith(".delta")
-        ]
-        for depth, gate in enumerate(gates):
-            row: dict[str, Any] = {"depth": depth, "unit": gate.removesuffix("residual_gate").rstrip(".")}
-            for name, weight, start in (("alpha", "delta", 1.0), ("beta", "beta", 0.0)):
-                values = stored.get_tensor(f"{gate}.{weight}") + start if f"{gate}.{weight}" in names else np.zeros(1)
-                summary = {"mean": values.mean(), "min": values.min(), "max": values.max()}
-                row |= {f"{name}_{key}": round(float(value), 6) for key, value in summary.items()}
-            rows.append(row)
+        weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118: no mapping
+        units = json.loads(stored.metadata()[METADATA])["units"]
+    gates = [name.removesuffix(".delta") for name in weights if name.endswith(".delta")]
+    rows: list[dict[str, Any]] = []
+    for unit, gate in ((unit, gate) for unit in units for gate in gates if gate.startswith(f"{unit}.")):
+        branch = gate.split(".")[-1].removesuffix("_gate")
+        row = {"depth": len(rows), "unit": unit if branch == "residual" else f"{unit}.{branch}"}
+        row |= _summary("alpha", weights[f"{gate}.delta"] + 1)
+        rows.append(row | (_summary("beta", weights[f"{gate}.beta"]) if f"{gate}.beta" in weights else {}))
     return rows
+
+
+def _summary(name: str, values: np.ndarray) -> dict[str, float]:
+    numbers = {"mean": values.mean(), "min": values.min(), "max": values.max()}
+    return {f"{name}_{key}": round(float(number), 6) for key, number in numbers.items()}
 
 
 FIGURES: dict[str, Callable[[Experiment], list[Path]]] = {"figure5": draw_figure5, "gates": draw_gates}

@@ -155,18 +155,19 @@ def test_the_formula_of_each_variant(variant):
 @pytest.mark.parametrize("name", ["down_blocks.0.resnets.0", "down_blocks.1.resnets.0", "mid_block.resnets.0"])
 @torch.no_grad()
 def test_a_projection_is_the_identity_path(name):
-    """A U-Net's residual block from its parts: shortcut(z) + alpha * conv2(...) + beta, all over the block's scale."""
+    """A U-Net's residual block from its parts: (shortcut(z) + alpha * conv2(...) + beta) / scale."""
     model = attach_gates(build("resampling-unet"))
     block = model.get_submodule(name)
     state, embedding = torch.randn(2, block.in_channels, 4, 4), torch.randn(2, 32)
     branch = {}
     hook = block.conv2.register_forward_hook(lambda module, args, output: branch.update(output=output))
-    block.residual_gate.delta.fill_(0.5)
-    block.residual_gate.beta.fill_(0.25)
-    gated_output = block(state, embedding)
+    block(state, embedding)  # gates at the start: the branch as it was
     hook.remove()
+    block.conv2.residual_gate.delta.fill_(0.5)
+    block.conv2.residual_gate.beta.fill_(0.25)
+    gated_output = block(state, embedding)
     identity = state if block.conv_shortcut is None else block.conv_shortcut(state)
-    expected = (identity + 1.5 * branch["output"]) / block.output_scale_factor + 0.25
+    expected = (identity + 1.5 * branch["output"] + 0.25) / block.output_scale_factor
     torch.testing.assert_close(gated_output, expected)
     assert (block.conv_shortcut is None) == (name != "down_blocks.1.resnets.0")
 
@@ -286,7 +287,7 @@ def test_unknown_names_are_answered_with_the_nearest():
 def test_shapes_that_do_not_fit_are_named():
     model = attach_gates(build("own"), Gating(), ["entry"])  # no residual unit: 4 channels in, 8 out
     with pytest.raises(
-        RdmError, match=r"gate of 8 channels met an output of shape \(3, 8, 8, 8\) and a state of shape \(3, 4"
+        RdmError, match=r"entry has a gate of 8 channels, an output of shape \(3, 8, 8, 8\) and a state of shape \(3, 4"
     ):
         run(model)
 
@@ -299,7 +300,9 @@ def test_units_that_return_no_tensor_are_named():
     model = build("own")
     model.stages[0] = Pair(model.stages[0].branch)
     attach_gates(model, Gating(), ["stages.0"])
-    with pytest.raises(RdmError, match="returned a tuple; name units that take and return one tensor"):
+    with pytest.raises(
+        RdmError, match="stages.0 took a Tensor and returned a tuple; name units that take and return one tensor"
+    ):
         run(model)
 
 

@@ -128,7 +128,7 @@ def test_folding_computes_in_float32():
     """In bfloat16 the folded weights are the exact product rounded once."""
     model = trained("unet-add", Gating(), dtype=torch.bfloat16)
     block = model.down_blocks[0].resnets[0]
-    weight, alpha = block.conv2.weight.float(), 1 + block.residual_gate.delta.float()
+    weight, alpha = block.conv2.weight.float(), 1 + block.conv2.residual_gate.delta.float()
     fold_gates(model)
     assert torch.equal(block.conv2.weight, (weight * alpha[:, None, None, None]).bfloat16())
 

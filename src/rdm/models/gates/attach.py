@@ -47,15 +47,12 @@ def attach_gates(model: nn.Module, gating: Gating | None = None, units: Sequence
             f"{type(model).__name__} has no residual blocks of diffusers; name its residual units: "
             "attach_gates(model, gating, units=[...])."
         )
-    prepared = [
-        (unit, _mixin(name, unit, gating), _gate_arguments(name, unit, gating)) for name, unit in chosen.items()
-    ]
+    prepared = [_prepare(name, unit, gating) for name, unit in chosen.items()]
     if gating.variant != "resnet":
-        for unit, mixin, arguments in prepared:
-            for gate_name in mixin.GATES:
-                gate = Gate(gating, *arguments).to(next(unit.parameters()).device).train(unit.training)
-                unit.add_module(gate_name, gate)
-            unit.__class__ = _gated_class(mixin, type(unit))  # type: ignore[arg-type]
+        for module, mixin, gates in prepared:
+            for gate_name, gate in zip(mixin.GATES, gates, strict=True):
+                module.add_module(gate_name, gate.to(next(module.parameters()).device).train(module.training))
+            module.__class__ = _gated_class(mixin, type(module))  # type: ignore[arg-type]
     return model
 
 
@@ -82,14 +79,15 @@ def residual_units(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def gated_units(model: nn.Module) -> dict[str, GatedModule]:
-    """The modules that carry gates, by name."""
+    """The modules that carry gates, by name: a unit, or the last convolution of a U-Net's residual block."""
     return {name: module for name, module in _modules(model).items() if isinstance(module, GatedModule)}
 
 
 def gates_of(model: nn.Module) -> dict[str, Gate]:
     """The gates by the name of their unit (of a block gated in two branches: `<unit>.attention`, `<unit>.mlp`)."""
-    gates = {name: module for name, module in _modules(model).items() if isinstance(module, Gate)}
-    return {name.removesuffix("residual_gate").removesuffix("_gate").rstrip("."): gate for name, gate in gates.items()}
+    gates = [(name.split(".")[-1], gate) for name, gate in _modules(model).items() if isinstance(gate, Gate)]
+    part = {"residual_gate": "", "attention_gate": ".attention", "mlp_gate": ".mlp"}
+    return {gate.unit + part[name]: gate for name, gate in gates}
 
 
 def gate_parameters(model: nn.Module) -> list[nn.Parameter]:
@@ -114,7 +112,8 @@ def gate_table(model: nn.Module) -> list[dict[str, Any]]:
 
 
 def split_state(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The state dict in two parts, on the CPU: the network's own weights, and the gates'."""
+    """The state dict in two parts, on the CPU: the network's own weights, and the gates'. A compiled network's names are its own."""
+    model = _uncompiled(model)
     prefixes = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, Gate))
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     own = {name: tensor for name, tensor in state.items() if not name.startswith(prefixes)} if prefixes else state
@@ -129,8 +128,14 @@ def _gated_class(mixin: Any, unit_class: Any) -> Any:
 
 def _modules(model: nn.Module) -> dict[str, nn.Module]:
     """All modules by name; a U-Net's in order of computation."""
+    model = _uncompiled(model)
     stages = {stage: number for number, stage in enumerate(STAGES)}
     return dict(sorted(model.named_modules(), key=lambda item: stages.get(item[0].split(".")[0], 0)))
+
+
+def _uncompiled(model: nn.Module) -> nn.Module:
+    """What torch.compile wrapped, whose modules have their own names."""
+    return getattr(model, "_orig_mod", model)
 
 
 def _named(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Module]:
@@ -141,26 +146,36 @@ def _named(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Module]:
     return {name: modules[name] for name in names}
 
 
-def _mixin(name: str, unit: Any, gating: Gating) -> type[GatedModule]:
-    """The class that gates this unit. Raises RdmError if there is none, or if the gates would do nothing."""
+def _prepare(name: str, unit: Any, gating: Gating) -> tuple[nn.Module, type[GatedModule], list[Gate]]:
+    """The module to be changed, its new class and its gates. Raises RdmError for gates that would do nothing."""
+    normalised = isinstance(unit, BasicTransformerBlock | ResnetBlock2D)
     if gating.shape == "scalar" and isinstance(unit, BasicTransformerBlock) and gating.variant in ("rdm", "skip"):
         raise RdmError(
             f"{name}: a scalar beta is a no-op in a pre-LayerNorm transformer, which removes a constant shift; "
             "set shape: channel."
         )
-    if (
-        gating.shape == "scalar"
-        and isinstance(unit, BasicTransformerBlock | ResnetBlock2D)
-        and gating.variant == "adaln"
-    ):
+    if gating.shape == "scalar" and normalised and gating.variant == "adaln":
         raise RdmError(
             f"{name}: scalar gates of variant adaln are no-ops before a normalisation layer, which removes them; "
             "set shape: channel."
         )
-    if gating.unit == "branch":
-        return _branch_mixin(name, unit, gating)
+    mixin = _branch_mixin(name, unit, gating) if gating.unit == "branch" else _block_mixin(unit, gating)
+    module = unit.conv2 if mixin is GatedBranch and isinstance(unit, ResnetBlock2D) else unit
+    channels, place = _channels(name, module)
+    if isinstance(unit, ResnetBlock2D) and gating.variant == "adaln":
+        channels = unit.in_channels  # the only variant that gates what enters, before the projection
+    width = None
+    if gating.time == "embedded":
+        width = mixin.embedding_width(unit)
+        if width is None:
+            raise RdmError(f"{name}: {type(unit).__name__} is given no embedding of the timestep; set time: static.")
+    return module, mixin, [Gate(gating, name, channels, place, width) for _ in mixin.GATES]
+
+
+def _block_mixin(unit: nn.Module, gating: Gating) -> type[GatedModule]:
     if isinstance(unit, ResnetBlock2D):
-        return GatedResnet
+        at_the_end = gating.time == "static" and gating.variant in ("rdm", "rezero")
+        return GatedBranch if at_the_end else GatedResnet
     return GatedTransformer if isinstance(unit, BasicTransformerBlock) else GatedUnit
 
 
@@ -179,24 +194,13 @@ def _branch_mixin(name: str, unit: Any, gating: Gating) -> type[GatedModule]:
     return GatedBranch
 
 
-def _gate_arguments(name: str, unit: nn.Module, gating: Gating) -> tuple[int, int, int | None]:
-    """Number and place of the channels of a unit's output, and the width of the timestep's embedding if it is used."""
-    layers = [m for m in unit.modules() if isinstance(m, nn.Linear | _ConvNd)]
+def _channels(name: str, module: nn.Module) -> tuple[int, int]:
+    """Number and place of the channels of a module's output: those of its last linear or convolution layer."""
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear | _ConvNd)]
     if not layers:
         raise RdmError(f"{name} has no linear or convolution layer whose channels could be gated; name another unit.")
     last = layers[-1]
-    if isinstance(last, nn.Linear):
-        channels, place = last.out_features, -1
-    else:
-        channels, place = last.out_channels, -1 - len(last.kernel_size)
-    if isinstance(unit, ResnetBlock2D) and gating.variant == "adaln":
-        channels = unit.in_channels  # the only variant that gates what enters, before the projection
-    if gating.time == "static":
-        return channels, place, None
-    width = _mixin(name, unit, gating).embedding_width(unit)
-    if width is None:
-        raise RdmError(f"{name}: {type(unit).__name__} is given no embedding of the timestep; set time: static.")
-    return channels, place, width
+    return (last.out_features, -1) if isinstance(last, nn.Linear) else (last.out_channels, -1 - len(last.kernel_size))
 
 
 def _summary(name: str, values: Tensor) -> dict[str, float]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from rdm.errors import RdmError
 from rdm.models.gates.attach import detach_gates, gated_units
 from rdm.models.gates.gate import Gate
-from rdm.models.gates.units import GatedBranch, GatedBranches, GatedResnet
+from rdm.models.gates.units import GatedBranch, GatedBranches
 
 Change = tuple[Tensor, Tensor]  # a weight, and its value after folding
 
@@ -28,7 +28,7 @@ def fold_gates(model: nn.Module) -> nn.Module:
     units = gated_units(model)
     if not units:
         raise RdmError(f"{type(model).__name__} has no gates to fold.")
-    changes = [change for name, unit in units.items() for change in _changes(name, unit)]
+    changes = [change for unit in units.values() for change in _changes(unit)]
     owners = [id(weight) for module in model.modules() for weight in module._parameters.values()]
     for weight, _ in changes:
         if owners.count(id(weight)) > 1:
@@ -38,16 +38,14 @@ def fold_gates(model: nn.Module) -> nn.Module:
     return detach_gates(model)
 
 
-def _changes(name: str, unit: Any) -> list[Change]:
+def _changes(unit: Any) -> list[Change]:
     """The weights that a unit's gates are folded into. Raises RdmError with the reason where that is not exact."""
     gates: list[Gate] = [getattr(unit, gate_name) for gate_name in unit.GATES]
-    gating = gates[0].gating
+    name, gating = gates[0].unit, gates[0].gating
     if gating.time == "embedded":
         raise RdmError(f"{name} cannot be folded: its gates depend on the timestep, and weights do not.")
     if gating.variant in ("adaln", "skip"):
         raise RdmError(f"{name} cannot be folded: variant {gating.variant} gates the state, not the residual branch.")
-    if isinstance(unit, GatedResnet):
-        return _scaled(unit.conv2, gates[0], float(unit.output_scale_factor))
     if isinstance(unit, GatedBranches):
         return _scaled_adaln(name, unit)
     if isinstance(unit, GatedBranch):
@@ -63,13 +61,12 @@ def _changes(name: str, unit: Any) -> list[Change]:
     )
 
 
-def _scaled(layer: Any, gate: Gate, output_scale: float = 1.0) -> list[Change]:
-    """alpha * (W x + b) + beta; a block that divides its output by a scale adds beta after it."""
+def _scaled(layer: Any, gate: Gate) -> list[Change]:
+    """alpha * (W x + b) + beta."""
     alpha = 1 + gate.delta.float()
-    trailing = (1,) * (layer.weight.ndim - 1)
-    changes: list[Change] = [(layer.weight, layer.weight.float() * alpha.view(-1, *trailing))]
+    changes = [(layer.weight, layer.weight.float() * alpha.view(-1, *(1,) * (layer.weight.ndim - 1)))]
     if layer.bias is not None:
-        beta = gate.beta.float() * output_scale if gate.beta is not None else 0.0
+        beta = gate.beta.float() if gate.beta is not None else 0.0
         changes.append((layer.bias, layer.bias.float() * alpha + beta))
     return changes
 

@@ -14,18 +14,20 @@ from rdm.params.gates import Gating
 class Gate(nn.Module):
     """delta = alpha - 1 and beta of one unit, float32 of shape (channels,) or (1,).
 
+    unit: name of the unit in the network.
     channel_dim: where the channels lie in the unit's output, from the end: -1 for tokens, -3 for feature maps.
     embedding: width of the timestep's embedding, if delta and beta are functions of it; else None.
     """
 
     beta: nn.Parameter | None
 
-    def __init__(self, gating: Gating, channels: int, channel_dim: int, embedding: int | None = None) -> None:
+    def __init__(
+        self, gating: Gating, unit: str, channels: int, channel_dim: int, embedding: int | None = None
+    ) -> None:
         super().__init__()
         size = channels if gating.shape == "channel" else 1
         parts = 1 if gating.variant == "rezero" else 2
-        self.gating = gating
-        self.channel_dim = channel_dim
+        self.gating, self.unit, self.channel_dim = gating, unit, channel_dim
         self.delta = nn.Parameter(torch.full((size,), gating.alpha - 1.0))
         self.register_parameter("beta", nn.Parameter(torch.zeros(size)) if parts == 2 else None)
         self.time: nn.Linear | None = None
@@ -33,29 +35,36 @@ class Gate(nn.Module):
             self.time = nn.Linear(embedding, parts * size, bias=False)
             nn.init.zeros_(self.time.weight)
 
-    def forward(self, base: Tensor, scaled: Tensor, embedding: Tensor | None = None) -> Tensor:
+    def forward(self, base: Tensor, scaled: Tensor | None = None, embedding: Tensor | None = None) -> Tensor:
         """base + delta * scaled + beta: `base` itself, bit for bit, while delta and beta are zero.
 
-        base, scaled: of one shape. embedding: (B, width), for a gate that depends on the timestep.
+        base, scaled: of one shape; without `scaled`, alpha has been applied elsewhere and beta alone is added.
+        embedding: (B, width), for a gate that depends on the timestep.
         Raises RdmError if the shapes do not fit.
         """
-        self.check_shapes(base, scaled)
+        self.check_shapes(base, base if scaled is None else scaled)
         delta, beta = self._values(base, embedding)
+        if beta is not None:
+            base = base + beta
         # delta rather than alpha is cast to the states' precision: near 1, bfloat16 would lose what alpha has learnt
-        return torch.addcmul(base if beta is None else base + beta, delta, scaled)
+        return base if scaled is None else torch.addcmul(base, delta, scaled)
+
+    def amplify(self, scale: Tensor, embedding: Tensor | None = None) -> Tensor:
+        """alpha * scale, for a vector (B, channels) that scales the residual: no work per token."""
+        return torch.addcmul(scale, self._values(scale, embedding)[0], scale)
 
     def check_shapes(self, output: Any, state: Any) -> None:
         """Raise RdmError unless both are tensors of one shape, with as many channels as the gate."""
         if not isinstance(output, Tensor) or not isinstance(state, Tensor):
             raise RdmError(
-                f"A gated unit took a {type(state).__name__} and returned a {type(output).__name__}; name units that "
+                f"{self.unit} took a {type(state).__name__} and returned a {type(output).__name__}; name units that "
                 "take and return one tensor."
             )
         if output.shape != state.shape or self.delta.numel() not in (1, output.shape[self.channel_dim]):
             raise RdmError(
-                f"A gate of {self.delta.numel()} channels met an output of shape {tuple(output.shape)} and a state of "
-                f"shape {tuple(state.shape)}; name units whose output is their input plus a residual of as many "
-                "channels, or gate a residual branch by itself with unit: branch."
+                f"{self.unit} has a gate of {self.delta.numel()} channels, an output of shape {tuple(output.shape)} "
+                f"and a state of shape {tuple(state.shape)}; name units whose output is their input plus a residual of "
+                "as many channels, or gate a residual branch by itself with unit: branch."
             )
 
     def _values(self, state: Tensor, embedding: Tensor | None) -> tuple[Tensor, Tensor | None]:

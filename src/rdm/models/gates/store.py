@@ -13,11 +13,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from rdm.errors import ArtefactError, RdmError
-from rdm.models.gates.attach import attach_gates, detach_gates, gated_units, gates_of, split_state
-from rdm.params.gates import Gating
+from rdm.models.gates.attach import attach_gates, detach_gates, gates_of, split_state
+from rdm.params.gates import METADATA, Gating
 from rdm.provenance.files import whole_file
-
-METADATA = "rdm.gates"  # one key: safetensors writes several in no fixed order
 
 
 def save_gates(model: nn.Module, path: str | Path) -> Path:
@@ -30,8 +28,13 @@ def save_gates(model: nn.Module, path: str | Path) -> Path:
         raise RdmError(f"{type(model).__name__} has no gates to save.")
     own, gate_weights = split_state(model)
     gating = {name: getattr(gates[0].gating, name) for name in Gating.model_fields}
-    description = {"gating": gating, "units": list(gated_units(model)), "base": base_digest(own)}
+    description = {
+        "gating": gating,
+        "units": list(dict.fromkeys(gate.unit for gate in gates)),
+        "base": base_digest(own),
+    }
     with whole_file(Path(path)) as temporary:
+        # one key: safetensors writes several in no fixed order
         save_file(gate_weights, temporary, {METADATA: json.dumps(description, sort_keys=True)})
     return Path(path)
 

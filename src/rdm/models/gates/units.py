@@ -36,13 +36,9 @@ class GatedUnit(GatedModule):
         if gate.gating.variant == "adaln":
             entered = gate(state, state, embedding)
             output: Tensor = super().forward(entered, *args, **kwargs)
-            return output + (self.identity_path(state) - self.identity_path(entered))  # F(entered) + z
+            return output + (identity_path(self, state) - identity_path(self, entered))  # F(entered) + z
         output = super().forward(state, *args, **kwargs)
-        return leave(gate, self.identity_path(state), output, embedding)
-
-    def identity_path(self, state: Tensor) -> Tensor:
-        """What the residual is added to."""
-        return state
+        return leave(gate, identity_path(self, state), output, embedding)
 
     def time_embedding(self, state: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The embedding (B, width) of the timestep, from the arguments of `forward`."""
@@ -59,23 +55,21 @@ def leave(gate: Gate, identity: Tensor, output: Tensor, embedding: Tensor | None
     return gated
 
 
-class GatedResnet(GatedUnit, ResnetBlock2D):
-    """A U-Net's residual block: where the channels change, its 1x1 convolution is the identity path."""
+def identity_path(unit: Any, state: Tensor) -> Tensor:
+    """What a unit adds its residual to: its input. A U-Net's residual block resamples, projects and scales it."""
+    if not isinstance(unit, ResnetBlock2D):
+        return state
+    if unit.upsample is not None:
+        state = unit.upsample(state)
+    elif unit.downsample is not None:
+        state = unit.downsample(state)
+    if unit.conv_shortcut is not None:
+        state = unit.conv_shortcut(state)
+    return state if unit.output_scale_factor == 1 else state / unit.output_scale_factor
 
-    upsample: Any
-    downsample: Any
-    conv_shortcut: Any
-    output_scale_factor: float
 
-    def identity_path(self, state: Tensor) -> Tensor:
-        """The state, resampled and projected as the block does it, and divided by its scale."""
-        if self.upsample is not None:
-            state = self.upsample(state)
-        elif self.downsample is not None:
-            state = self.downsample(state)
-        if self.conv_shortcut is not None:
-            state = self.conv_shortcut(state)
-        return state if self.output_scale_factor == 1 else state / self.output_scale_factor
+class GatedResnet(GatedUnit):
+    """A U-Net's residual block whose gates need its input or its embedding; else its last convolution is gated."""
 
     def time_embedding(self, state: Tensor, temb: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ARG002
         """The embedding that the block is given: of the timestep, and of the label where the network adds it."""
@@ -143,23 +137,35 @@ class GatedBranches(GatedTransformer):
         embedding = None
         if self.attention_gate.time is not None:
             embedding = self.time_embedding(state, timestep=timestep, class_labels=class_labels)
-        before = self.attention_gate.gating.variant == "adaln"
-
-        entered = self.attention_gate(state, state, embedding) if before else state
-        normed, attention_scale, mlp_shift, mlp_stretch, mlp_scale = self.norm1(
+        entered = _enter(self.attention_gate, state, embedding)
+        normed, scale, mlp_shift, mlp_stretch, mlp_scale = self.norm1(
             entered, timestep, class_labels, hidden_dtype=state.dtype
         )
-        output = attention_scale.unsqueeze(1) * self.attn1(normed, attention_mask=attention_mask) + state
-        state = output if before else leave(self.attention_gate, state, output, embedding)
-
-        entered = self.mlp_gate(state, state, embedding) if before else state
+        state = _add(self.attention_gate, state, scale, self.attn1(normed, attention_mask=attention_mask), embedding)
+        entered = _enter(self.mlp_gate, state, embedding)
         normed = self.norm3(entered) * (1 + mlp_stretch[:, None]) + mlp_shift[:, None]
-        output = mlp_scale.unsqueeze(1) * self.ff(normed) + state
-        return output if before else leave(self.mlp_gate, state, output, embedding)
+        return _add(self.mlp_gate, state, mlp_scale, self.ff(normed), embedding)
+
+
+def _enter(gate: Gate, state: Tensor, embedding: Tensor | None) -> Tensor:
+    """What a branch reads: the state, or (adaln) alpha * z + beta."""
+    return gate(state, state, embedding) if gate.gating.variant == "adaln" else state
+
+
+def _add(gate: Gate, state: Tensor, scale: Tensor, branch: Tensor, embedding: Tensor | None) -> Tensor:
+    """z + scale * branch as adaLN-Zero has it, gated."""
+    if gate.gating.variant in ("rdm", "rezero"):
+        output = gate.amplify(scale, embedding).unsqueeze(1) * branch + state
+        return gate(output, None, embedding)  # type: ignore[no-any-return]
+    output = scale.unsqueeze(1) * branch + state
+    return output if gate.gating.variant == "adaln" else leave(gate, state, output, embedding)
 
 
 class GatedBranch(GatedModule):
-    """A residual branch by itself: its output is F(z), and the caller adds z."""
+    """A residual branch by itself: its output is F(z), and the caller adds z.
+
+    So are the last convolutions of a U-Net's residual blocks gated: F(z) is at hand there, before z is added.
+    """
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """alpha * F(z) + beta."""
