@@ -79,7 +79,7 @@ def draw_gates(experiment: Experiment) -> list[Path]:
 def read_gates(path: Path) -> list[dict[str, Any]]:
     """A row per gate of a file: depth, unit, and mean and extremes of alpha and beta. Needs no torch."""
     with safe_open(path, framework="np") as stored:
-        weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118: no mapping
+        weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
         units = json.loads(stored.metadata()[METADATA])["units"]
     gates = [name.removesuffix(".delta") for name in weights if name.endswith(".delta")]
     rows: list[dict[str, Any]] = []

@@ -112,7 +112,7 @@ def gate_table(model: nn.Module) -> list[dict[str, Any]]:
 
 
 def split_state(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The state dict in two parts, on the CPU: the network's own weights, and the gates'. A compiled network's names are its own."""
+    """The state dict in two parts, on the CPU: the network's own weights, and the gates'."""
     model = _uncompiled(model)
     prefixes = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, Gate))
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
