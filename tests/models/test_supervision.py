@@ -26,6 +26,7 @@ class LinearUnit(BasicTransformerBlock):
 
     def __init__(self, slope):
         nn.Module.__init__(self)
+        self.norm_type = "layer_norm"
         noise = torch.randn(WIDTH, WIDTH, dtype=torch.float64)
         self.layer = nn.Linear(WIDTH, WIDTH, bias=False)
         self.layer.weight = nn.Parameter(slope * torch.eye(WIDTH, dtype=torch.float64) + 0.05 * noise)

@@ -15,6 +15,7 @@ from torch.nn.modules.conv import _ConvNd
 from rdm.errors import RdmError, UsageError, nearest
 from rdm.models.gates.gate import Gate
 from rdm.models.gates.units import (
+    GatedAdaLN,
     GatedBranch,
     GatedBranches,
     GatedModule,
@@ -176,15 +177,23 @@ def _block_mixin(unit: nn.Module, gating: Gating) -> type[GatedModule]:
     if isinstance(unit, ResnetBlock2D):
         at_the_end = gating.time == "static" and gating.variant in ("rdm", "rezero")
         return GatedBranch if at_the_end else GatedResnet
-    return GatedTransformer if isinstance(unit, BasicTransformerBlock) else GatedUnit
+    if not isinstance(unit, BasicTransformerBlock):
+        return GatedUnit
+    return GatedAdaLN if _plain_adaln(unit) and gating.variant in ("rdm", "rezero") else GatedTransformer
+
+
+def _plain_adaln(block: Any) -> bool:
+    """Whether a block is adaLN-Zero's attention and MLP, and nothing else."""
+    if block.norm_type != "ada_norm_zero" or hasattr(block, "fuser"):
+        return False
+    return block.attn2 is None and block.pos_embed is None and block._chunk_size is None
 
 
 def _branch_mixin(name: str, unit: Any, gating: Gating) -> type[GatedModule]:
     if isinstance(unit, ResnetBlock2D):
         raise RdmError(f"{name}: a U-Net's residual block has one branch; set unit: block.")
     if isinstance(unit, BasicTransformerBlock):
-        plain = unit.attn2 is None and unit.pos_embed is None and unit._chunk_size is None
-        if unit.norm_type != "ada_norm_zero" or not plain or hasattr(unit, "fuser"):
+        if not _plain_adaln(unit):
             raise RdmError(
                 f"{name}: branches are known of plain adaLN-Zero blocks; name the modules that return F(z) as units."
             )

@@ -49,9 +49,9 @@ class Gate(nn.Module):
         # delta rather than alpha is cast to the states' precision: near 1, bfloat16 would lose what alpha has learnt
         return base if scaled is None else torch.addcmul(base, delta, scaled)
 
-    def amplify(self, scale: Tensor, embedding: Tensor | None = None) -> Tensor:
-        """alpha * scale, for a vector (B, channels) that scales the residual: no work per token."""
-        return torch.addcmul(scale, self._values(scale, embedding)[0], scale)
+    def excess(self, scale: Tensor, embedding: Tensor | None = None) -> Tensor:
+        """delta * scale, for a vector (B, channels) that scales the residual: no work per token."""
+        return self._values(scale, embedding)[0] * scale
 
     def check_shapes(self, output: Any, state: Any) -> None:
         """Raise RdmError unless both are tensors of one shape, with as many channels as the gate."""

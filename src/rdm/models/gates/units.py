@@ -115,6 +115,38 @@ class GatedTransformer(GatedUnit, BasicTransformerBlock):
         return unit.norm1.linear.in_features if unit.norm_type == "ada_norm_zero" else None
 
 
+class GatedAdaLN(GatedTransformer):
+    """A plain adaLN-Zero block, gated as a whole with an alpha in front of F(z).
+
+    F(z) is the sum of both branches. Scaling each by itself needs no difference y - z, which a compiler would have to
+    keep for the backward pass.
+    """
+
+    def forward(
+        self,
+        state: Tensor,
+        attention_mask: Tensor | None = None,
+        encoder_hidden_states: Tensor | None = None,  # noqa: ARG002
+        encoder_attention_mask: Tensor | None = None,  # noqa: ARG002
+        timestep: Tensor | None = None,
+        cross_attention_kwargs: dict[str, Any] | None = None,  # noqa: ARG002
+        class_labels: Tensor | None = None,
+        added_cond_kwargs: dict[str, Tensor] | None = None,  # noqa: ARG002
+    ) -> Tensor:
+        """BasicTransformerBlock.forward for `ada_norm_zero`; delta and beta enter at its end."""
+        gate, embedding = self.residual_gate, None
+        if gate.time is not None:
+            embedding = self.time_embedding(state, timestep=timestep, class_labels=class_labels)
+        normed, scale, mlp_shift, mlp_stretch, mlp_scale = self.norm1(
+            state, timestep, class_labels, hidden_dtype=state.dtype
+        )
+        attended = self.attn1(normed, attention_mask=attention_mask)
+        middle = scale.unsqueeze(1) * attended + state
+        normed = self.norm3(middle) * (1 + mlp_stretch[:, None]) + mlp_shift[:, None]
+        output = (mlp_scale + gate.excess(mlp_scale, embedding)).unsqueeze(1) * self.ff(normed) + middle
+        return gate(output + gate.excess(scale, embedding).unsqueeze(1) * attended, None, embedding)  # type: ignore[no-any-return]
+
+
 class GatedBranches(GatedTransformer):
     """An adaLN-Zero block whose attention and MLP are gated apart."""
 
@@ -155,7 +187,7 @@ def _enter(gate: Gate, state: Tensor, embedding: Tensor | None) -> Tensor:
 def _add(gate: Gate, state: Tensor, scale: Tensor, branch: Tensor, embedding: Tensor | None) -> Tensor:
     """z + scale * branch as adaLN-Zero has it, gated."""
     if gate.gating.variant in ("rdm", "rezero"):
-        output = gate.amplify(scale, embedding).unsqueeze(1) * branch + state
+        output = (scale + gate.excess(scale, embedding)).unsqueeze(1) * branch + state
         return gate(output, None, embedding)  # type: ignore[no-any-return]
     output = scale.unsqueeze(1) * branch + state
     return output if gate.gating.variant == "adaln" else leave(gate, state, output, embedding)
