@@ -12,7 +12,19 @@ from rdm import paths
 from rdm.cli import main
 from tests.conftest import CI
 
-VERBS = ["data", "autoencoder", "latents", "extractor", "train", "sample", "score", "tables", "params"]
+VERBS = [
+    "data",
+    "autoencoder",
+    "latents",
+    "extractor",
+    "train",
+    "sample",
+    "score",
+    "tables",
+    "figures",
+    "gates",
+    "params",
+]
 
 
 def rdm(*arguments, params=CI):
@@ -74,7 +86,7 @@ def test_params_show_and_check(write_params):
     assert shown["train"]["baselines"]["dit"]["weight_decay"] == 0  # defaults are shown, too
     assert "ci-rdm-f-control-s0" in shown["runs"]
     assert "weight_decay" in rdm("params", "show").output
-    assert "fine (6 runs)" in rdm("params", "check", str(CI), params=None).output
+    assert "fine (8 runs)" in rdm("params", "check", str(CI), params=None).output
 
 
 def test_missing_and_damaged_inputs(workspace):
@@ -115,6 +127,11 @@ def test_no_place_to_write(workspace):
 def test_a_device_that_is_not_there(workspace, write_params):
     changed = write_params(lambda content: content.update(device="cuda:7"))
     fails(rdm("sample", "ci-dit-s0", params=changed), 2, "'cuda:7' is not available", "device: auto")
+
+
+def test_an_unknown_figure(workspace):
+    fails(rdm("figures", "figure6"), 2, "no figure 'figure6'", "'figure5'")
+    fails(rdm("figures", "figure5"), 1, "ci-rdm-f-unsupervised-s0 is not there yet")
 
 
 def test_tables_as_json(workspace):

@@ -54,6 +54,25 @@ def test_every_shipped_file_is_valid(name):
         (lambda c: c["sample"]["plain"].update(steps=101), "101 is more than the 100 timesteps"),
         (lambda c: c["score"]["extractor"].update(channels=[8] * 6), "images of 32 pixels"),
         (lambda c: c["train"]["gated"]["rdm-f"]["gates"].update(shape="scalar"), "a scalar beta is a no-op"),
+        (lambda c: c["train"]["gated"]["rdm-u"]["gates"].update(unit="branch"), "has one branch; set block"),
+        (
+            lambda c: c["train"]["gated"]["rdm-u"]["gates"].update(variant="adaln", supervision=None),
+            "adaln are no-ops before a normalisation layer",
+        ),
+        (lambda c: c["train"]["gated"]["rdm-f"]["gates"].update(variant="adaln"), "gates: variant adaln has no alpha . F.z. to supervise"),
+        (
+            lambda c: c["train"]["gated"]["rdm-f"]["gates"].update(variant="resnet", unit="branch", supervision=None),
+            "resnet has no gates, so unit would change nothing",
+        ),
+        (
+            lambda c: c["figures"]["figure5"].update(steps=[2, 3]),
+            "step 3 of 'rdm-f' is not logged.*log_every, 2, up to 4",
+        ),
+        (lambda c: c["figures"]["figure5"].update(steps=[6]), "step 6 of 'rdm-f' is not logged"),
+        (
+            lambda c: c["train"]["gated"].update({"a-unsupervised": c["train"]["gated"]["rdm-f"]}),
+            "'a-unsupervised' ends in",
+        ),
         (lambda c: c["train"]["baselines"]["dit"].update(learning_rate=float("inf")), "learning_rate.*finite"),
         (lambda c: c.pop("sample"), "sample: this key is missing"),
         (lambda c: c.update(protocol={}), "name the protocol in score.protocol"),
@@ -87,6 +106,13 @@ def test_a_gated_system_gets_an_ungated_twin(experiment):
     assert experiment.samplers_of("rdm-f-control") == experiment.samplers_of("rdm-f")
 
 
+def test_a_gated_system_gets_an_unsupervised_twin(experiment):
+    gated, twin = experiment.systems["rdm-u"], experiment.systems["rdm-u-unsupervised"]
+    assert gated.gates.supervision is not None
+    assert twin.gates == gated.gates.model_copy(update={"supervision": None})
+    assert experiment.samplers_of("rdm-u-unsupervised") == []  # no row of the table shows it
+
+
 def test_an_unknown_run_is_answered_with_the_nearest(experiment):
     with pytest.raises(UsageError, match="did you mean 'ci-dit-s0'"):
         experiment.find_run("ci-dit-s9")
@@ -117,7 +143,7 @@ KEYS = [
     for path, value in leaves(yaml.safe_load(CI.read_text()))
     if path not in FIXED
     and path[-3:] != ("rdm-f", "gates", "shape")
-    and path[0] != "tables"
+    and path[0] not in ("tables", "figures")
     and not (path[-1] in NAMES and path[-2:] != ("supervision", "kind"))
 ]
 
@@ -127,7 +153,7 @@ def test_every_key_changes_what_depends_on_it(experiment, write_params, path, va
     def change(content):
         for key in path[:-1]:
             content = content[key]
-        content[path[-1]] = changed(value)
+        content[path[-1]] = 1 if path[-1] == "log_every" else changed(value)
 
     other = params.load(write_params(change))
 

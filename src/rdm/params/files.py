@@ -85,6 +85,8 @@ def _explain(model: type[Section], problem: Any) -> str:
         return f"{key}: unknown key; {nearest(location[-1], _known_keys(model, location[:-1]))}"
     if problem["type"] == "missing":
         return f"{key}: this key is missing"
+    if problem["type"] == "value_error":  # our own words
+        return f"{key}: {problem['ctx']['error']}"
     return f"{key}: {problem['msg'].lower()} (it is {problem['input']!r})"
 
 
