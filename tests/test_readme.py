@@ -2,7 +2,9 @@
 
 import re
 
+import torch
 from click.testing import CliRunner
+from diffusers import UNet2DModel
 
 from rdm import params
 from rdm.cli import main
@@ -27,6 +29,23 @@ def test_every_verb_and_run_it_names_exists():
         assert f"\n{target}:" in (ROOT / "Makefile").read_text()
 
 
+def test_the_gates_example_runs(tmp_path, monkeypatch, capsys):
+    """Ten steps in somebody's own model, folded, and loaded again by plain diffusers."""
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    sizes = {"sample_size": 16, "block_out_channels": (16, 32), "layers_per_block": 1, "norm_num_groups": 8}
+    blocks = {"down_block_types": ("DownBlock2D", "DownBlock2D"), "up_block_types": ("UpBlock2D", "UpBlock2D")}
+    UNet2DModel(**sizes, **blocks).save_pretrained("my-model")
+    example = re.search(r"<!-- runs in .* -->\n```python\n(.*?)```", README, re.DOTALL).group(1)
+    names = {}
+    exec(example, names)
+    assert "'alpha_mean'" in capsys.readouterr().out
+    folded, model = UNet2DModel.from_pretrained("folded", low_cpu_mem_usage=False).eval(), names["model"].eval()
+    images, timesteps = torch.randn(2, 3, 16, 16), torch.tensor([5, 900])
+    with torch.no_grad():
+        torch.testing.assert_close(folded(images, timesteps).sample, model(images, timesteps).sample)
+
+
 def test_every_path_it_names_exists():
-    for path in re.findall(r"`((?:params|src|results/example|tests|workflow)/[\w./]*)`", README):
+    for path in re.findall(r"`((?:params|src|results/example|tests|workflow|benchmarks)/[\w./]*)`", README):
         assert (ROOT / path).exists(), path

@@ -59,7 +59,10 @@ def test_every_shipped_file_is_valid(name):
             lambda c: c["train"]["gated"]["rdm-u"]["gates"].update(variant="adaln", supervision=None),
             "adaln are no-ops before a normalisation layer",
         ),
-        (lambda c: c["train"]["gated"]["rdm-f"]["gates"].update(variant="adaln"), "gates: variant adaln has no alpha . F.z. to supervise"),
+        (
+            lambda c: c["train"]["gated"]["rdm-f"]["gates"].update(variant="adaln"),
+            "gates: variant adaln has no alpha . F.z. to supervise",
+        ),
         (
             lambda c: c["train"]["gated"]["rdm-f"]["gates"].update(variant="resnet", unit="branch", supervision=None),
             "resnet has no gates, so unit would change nothing",
