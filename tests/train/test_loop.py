@@ -215,6 +215,23 @@ def test_the_log_holds_loss_and_sensitivity(job):
     assert state.log[0]["supervision_to_loss"] is None
 
 
+@pytest.mark.parametrize("gates", [None, GATES], ids=["plain", "gated"])
+def test_logging_leaves_the_training_alone(job, gates):
+    job = replace(job, gates=gates)
+    often = replace(job, optimisation=job.optimisation.model_copy(update={"log_every": 1}))
+    first, second = fit(start(job), job, CPU), fit(start(often), often, CPU)
+    assert all(torch.equal(tensor, weights(second)[name]) for name, tensor in weights(first).items())
+    assert second.log[-1]["sensitivity"] == first.log[-1]["sensitivity"]
+
+
+def test_sensitivity_is_probed_on_one_batch(job):
+    """At a rate of nothing the network stays what it is, and so does its sensitivity, whatever batch it trains on."""
+    still = replace(job, optimisation=job.optimisation.model_copy(update={"log_every": 1, "learning_rate": 1e-12}))
+    lines = fit(start(still, "unet-cross"), still, CPU).log
+    assert lines[0]["loss"] != lines[8]["loss"]
+    assert lines[0]["sensitivity"] == pytest.approx(lines[8]["sensitivity"], abs=1e-4)
+
+
 def test_supervision_is_logged_whether_it_acts_or_not(job):
     gated = replace(job, gates=GATES.model_copy(update={"supervision": None}))
     assert fit(start(gated), gated, CPU).log[-1]["supervision_to_loss"] > 0

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from rdm.models.supervision import (
 from rdm.params.gates import Gates, Supervision
 from rdm.params.schema import Diffusion, Optimisation
 from rdm.progress import progress
-from rdm.randomness import batch_items, generator
+from rdm.randomness import batch_items, generator, seed_of
 from rdm.train.state import TrainingState
 
 SAVE_EVERY = 30  # seconds: what a killed run loses at most
@@ -92,35 +93,44 @@ def _step(state: TrainingState, job: Job, process: DDIMScheduler, data: tuple[Te
     warmup = min(1.0, (step + 1) / optimisation.warmup_steps) if optimisation.warmup_steps else 1.0
     for group in state.optimiser.param_groups:
         group["lr"] = group["base"] * warmup
-    logs = (step + 1) % optimisation.log_every == 0 or step + 1 == optimisation.steps
-    supervised = job.gates.supervision if job.gates is not None else None
-    supervision = supervised or Supervision()  # of other runs it is logged what it would do
-    watched = record_states(state.model) if logs or supervised else contextlib.nullcontext()
-    with watched as states, twice_differentiable() if supervision.exact else contextlib.nullcontext():
+    supervision = job.gates.supervision if job.gates is not None else None
+    with _watched(state.model, supervision) as states:
         loss = training_loss(state.model, process, *draw_batch(job, data, step))
     state.optimiser.zero_grad()
     term = _backward(loss, states, supervision)
-    line = _measure(states, term, supervision) if logs and states else None
     if optimisation.gradient_clip is not None:
         torch.nn.utils.clip_grad_norm_(state.model.parameters(), optimisation.gradient_clip)
-    if supervised and states and job.gates:
+    if states and supervision and job.gates:
         descend(states, term, supervision, job.gates.learning_rate * warmup)
     state.optimiser.step()
     update_ema(state.ema, state.model, optimisation.ema_decay)
     state.loss_sum += loss.detach()
     state.step += 1
-    if line is not None:
-        _log(state, line)
+    if state.step % optimisation.log_every == 0 or state.step == optimisation.steps:
+        _log(state, _probe(state.model, job, process, data))
 
 
-def _backward(loss: Tensor, states: States | None, supervision: Supervision) -> list[Tensor]:
+@contextlib.contextmanager
+def _watched(model: nn.Module, supervision: Supervision | None) -> Iterator[States | None]:
+    """A forward pass whose residual states are kept if the gates are supervised."""
+    if supervision is None:
+        yield None
+        return
+    with record_states(model) as states, twice_differentiable() if supervision.exact else contextlib.nullcontext():
+        yield states
+
+
+def _backward(loss: Tensor, states: States | None, supervision: Supervision | None) -> list[Tensor]:
     """The loss's gradients, and (returned) the supervision's on every gate."""
-    if states is not None and supervision.exact:
+    if states is None or supervision is None:
+        loss.backward()
+        return []
+    if supervision.exact:
         term = exact_gradients(states, loss, supervision)
         loss.backward()
         return term
     loss.backward()
-    return gradients(states, supervision) if states is not None else []
+    return gradients(states, supervision)
 
 
 def draw_batch(job: Job, data: tuple[Tensor, Tensor], step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -140,18 +150,31 @@ def update_ema(ema: nn.Module, model: nn.Module, decay: float) -> None:
     torch._foreach_lerp_(list(ema.parameters()), list(model.parameters()), 1 - decay)
 
 
-def _measure(states: States, term: list[Tensor], supervision: Supervision) -> dict[str, Any]:
-    """r_i by depth (None while no gradient reaches the states), share of states supervised, and how strongly."""
+def _probe(model: nn.Module, job: Job, process: DDIMScheduler, data: tuple[Tensor, Tensor]) -> dict[str, Any]:
+    """r_i by depth (None while no gradient reaches the states), share of states supervised, and how strongly.
+
+    Measured on one batch, the same at every log line and in every twin, so that what changes is the network. Of runs
+    without supervision it says what the default one would do.
+    """
+    supervision = (job.gates.supervision if job.gates is not None else None) or Supervision()
+    batch = draw_batch(replace(job, stream=seed_of(job.stream, "probe")), data, 0)
+    model.zero_grad()
+    with _watched(model, supervision) as states:
+        loss = training_loss(model, process, *batch)
+    term = _backward(loss, states, supervision)
+    assert states is not None
     profile = states.profile()
-    return {
+    line = {
         "sensitivity": [round(value, 6) for value in profile.tolist()] if bool(profile.isfinite().all()) else None,
         "supervised_share": round(float(share(states, supervision)), 6),
         "supervision_to_loss": float(f"{relative_size(states, term, supervision):.4g}") if term else None,
     }
+    model.zero_grad()
+    return line
 
 
 def _log(state: TrainingState, line: dict[str, Any]) -> None:
-    """Append a log line: what was measured at this step, and the mean loss since the last line."""
+    """Append a log line: what was measured after this step, and the mean loss since the last line."""
     steps = state.step - (state.log[-1]["step"] if state.log else 0)
     loss = float(state.loss_sum) / steps
     if loss != loss or abs(loss) == float("inf"):
