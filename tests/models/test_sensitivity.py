@@ -77,6 +77,13 @@ def test_named_units_are_recorded():
         pass
 
 
+def test_nothing_recorded_is_named():
+    with record_states(build("dit")) as states:
+        pass
+    with pytest.raises(RdmError, match="No residual state was recorded; run a forward pass"):
+        states.profile()
+
+
 def test_no_gradient_no_profile():
     """DiT's zero output layer: every gradient is zero at the first step."""
     model = build("dit")

@@ -22,7 +22,7 @@ WIDTH, DEPTH = 4, 5
 
 
 class LinearUnit(BasicTransformerBlock):
-    """A residual unit z + W z: its Jacobian does not move, so that the shallowest slope is exact."""
+    """A residual unit z + W z: its Jacobian does not move, and with a linear loss the shallowest slope is exact."""
 
     def __init__(self, slope):
         nn.Module.__init__(self)
@@ -63,7 +63,7 @@ def term(states, kind):
 
 @pytest.mark.parametrize("kind", ["hinge", "preserve"])
 def test_the_shallowest_gate_gets_the_true_gradient(kind):
-    """alpha_k moves every n_i, i <= k; for the shallowest gate only n_0, which the approximation has exactly."""
+    """With constant Jacobians and a linear loss, the shallowest gate moves n_0 alone: the approximation is exact."""
     step = -supervise(chain(-0.4), Supervision(kind=kind, weight=0.35))[0]
 
     def shifted(shift):
@@ -167,6 +167,18 @@ def test_where_no_gradient_reaches_the_states_nothing_is_supervised(supervision)
     found = exact if supervision.exact else gradients(states, supervision)
     assert all(torch.count_nonzero(gradient) == 0 for gradient in found)
     assert share(states, supervision) == 0
+
+
+def test_a_gate_per_channel_stays_finite_around_zero():
+    """ReZero after its first step: alpha is small, of both signs, and its mean is nothing to divide by."""
+    model = attach_gates(build("dit"), Gating(variant="rezero", alpha=0.0))
+    for gate in gates_of(model).values():
+        nn.init.normal_(gate.delta, mean=-1.0, std=1e-3)
+    with record_states(model) as states:
+        loss = run(model).square().mean()
+    loss.backward()
+    found = gradients(states, Supervision(kind="preserve"))
+    assert all(gradient.isfinite().all() and gradient.abs().max() < 10 for gradient in found)
 
 
 def test_a_closed_gate_gets_no_slope():

@@ -71,6 +71,10 @@ def test_every_shipped_file_is_valid(name):
             lambda c: c["figures"]["figure5"].update(steps=[2, 3]),
             "step 3 of 'rdm-f' is not logged.*log_every, 2, up to 4",
         ),
+        (
+            lambda c: c["train"]["gated"]["rdm-f"]["gates"].update(time="embedded"),
+            "depends on the timestep is not supervised",
+        ),
         (lambda c: c["figures"]["figure5"].update(steps=[6]), "step 6 of 'rdm-f' is not logged"),
         (
             lambda c: c["train"]["gated"].update({"a-unsupervised": c["train"]["gated"]["rdm-f"]}),

@@ -6,9 +6,10 @@ import shutil
 import diffusers
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from rdm import paths
-from rdm.models.gates import gate_parameters, gate_table, load_gates, save_gates
+from rdm.models.gates import attach_gates, gate_parameters, gate_table, load_gates, save_gates
 from rdm.train import stage
 from tests.models.small import build, run
 from tests.test_cli import fails, rdm
@@ -96,14 +97,42 @@ def test_a_model_in_half_precision_stays_in_it(own_model):
     assert load_gates(model, "gated/gates.safetensors") is model
 
 
+def test_weights_that_are_not_all_there_or_of_two_precisions(own_model):
+    path = own_model / "mine" / "diffusion_pytorch_model.safetensors"
+    weights = load_file(path)
+    removed = {name: tensor for name, tensor in weights.items() if name != "conv_in.weight"}
+    save_file(removed, path, {"format": "pt"})
+    fails(rdm("gates", "attach", "mine", "out", params=None), 1, "missing keys, conv_in.weight for one")
+    save_file(weights | {"conv_in.bias": weights["conv_in.bias"].half()}, path, {"format": "pt"})
+    fails(rdm("gates", "attach", "mine", "out", params=None), 1, "2 precisions")
+    attach_gates(build("resampling-unet")).save_pretrained("mine")
+    fails(rdm("gates", "attach", "mine", "out", params=None), 1, "unexpected keys", "residual_gate", "save_gates keeps")
+    assert not (own_model / "out").exists()
+
+
+def test_a_half_precision_variant_beside_it_is_not_read(own_model):
+    build("resampling-unet").half().save_pretrained("mine", variant="fp16")
+    assert rdm("gates", "attach", "mine", "out", params=None).exit_code == 0
+    weights = load_file("out/diffusion_pytorch_model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
+
+
+def test_a_refused_fold_leaves_no_folder(workspace):
+    fails(rdm("gates", "fold", "ci-rdm-f-s0", "deep/down/folded"), 1, "cannot be folded")
+    assert not (workspace / "deep").exists()
+
+
 def test_bad_input_to_attach(own_model):
     fails(rdm("gates", "attach", "nowhere", "out", params=None), 1, "no config.json", "save_pretrained")
     fails(rdm("gates", "attach", "mine", "mine", params=None), 2, "mine is there already")
     fails(rdm("gates", "attach", "mine", "out", "--variant", "resnet", params=None), 2, "no gates to attach", "rezero")
     fails(rdm("gates", "attach", "mine", "out", "--variant", "best", params=None), 2, "variant", "'best'")
-    fails(rdm("gates", "attach", "mine", "out", "--unit", "branch", params=None), 1, "has one branch; set unit: block")
+    fails(rdm("gates", "attach", "mine", "out", "--unit", "branch", params=None), 2, "has one branch; set unit: block")
     fails(rdm("gates", "attach", "mine", "out", "--name", "mid", params=None), 2, "'mid'", "'mid_block'")
     fails(rdm("gates", "show", "mine", params=None), 1, "gates.safetensors is not there")
+    config = own_model / "mine" / "config.json"
+    config.write_text(config.read_text().replace('"norm_num_groups": 4', '"norm_num_groups": 0'))
+    fails(rdm("gates", "attach", "mine", "out", params=None), 1, "cannot be loaded as a diffusers model")
     (own_model / "mine" / "diffusion_pytorch_model.safetensors").write_bytes(b"half a file")
     fails(rdm("gates", "attach", "mine", "out", params=None), 1, "cannot be loaded as a diffusers model")
     assert not (own_model / "out").exists()

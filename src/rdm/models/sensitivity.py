@@ -52,7 +52,11 @@ class States:
 
     @property
     def tensors(self) -> list[Tensor]:
-        """z_0 ... z_L."""
+        """z_0 ... z_L. Raises RdmError if no forward pass was recorded (a compiled network skips what records it)."""
+        if not self.steps:
+            raise RdmError(
+                "No residual state was recorded; run a forward pass of the network, not compiled, in the block."
+            )
         return [*(step.state for step in self.steps), self.steps[-1].output]
 
     def profile(self) -> Tensor:
@@ -92,6 +96,8 @@ def record_states(model: nn.Module) -> Iterator[States]:
     entered: dict[nn.Module, Tensor] = {}
 
     def before(unit: Any, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        if not args:
+            raise RdmError(f"A {type(unit).__name__} was called with keywords alone; pass the state as first argument.")
         # a view: its gradient is what came through this unit, without what a U-Net's skip connection adds
         state = args[0].view_as(args[0])
         if not state.requires_grad:

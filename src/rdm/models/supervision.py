@@ -4,9 +4,10 @@ The paper names a supervision of weight 0.35 and gives no formula. Ours penalise
 shallow depth (`hinge`: S = mean max(0, -r_i)^2) or that moves at all (`preserve`: S = mean r_i^2).
 
 dS/dalpha comes without a second backward pass. What reached z_k through the residual branch, v_k = J_k^T (alpha_k
-g_{k+1}), is g_k minus what came along the identity path; then d log n_k / d alpha_k = <g_k, v_k> / (alpha_k n_k^2),
-which stands for d log n_i / d alpha_k for every i <= k. That is exact for the shallowest gate and approximate for the
-others: alpha_k also moves the activations of deeper units. `exact: true` differentiates a second time instead.
+g_{k+1}), is g_k minus what came along the identity path; then d log n_k / d log alpha_k = <g_k, v_k> / n_k^2, which
+stands for d log n_i / d log alpha_k for every i <= k. It leaves out that alpha_k moves the activations of deeper units,
+and so their Jacobians and g_{k+1}; expect a direction, not a size. `exact: true` differentiates a second time instead
+(not together with gradient checkpointing).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ twice_differentiable = lambda: sdpa_kernel(SDPBackend.MATH)  # noqa: E731
 def gradients(states: States, supervision: Supervision) -> list[Tensor]:
     """dS/ddelta of every step that has a gate, shaped like delta, after a backward pass; zero where S is undefined.
 
-    For a gate per channel, the derivative with respect to its mean goes to all channels alike.
+    Of a gate per channel the slope is that of scaling all alpha together; it is shared out along alpha.
     """
     slope = _slope(states.profile(), supervision).nan_to_num(0.0)
     upstream = slope.cumsum(0)  # sum over i <= k of dS/dr_i
@@ -37,10 +38,11 @@ def gradients(states: States, supervision: Supervision) -> list[Tensor]:
         through_residual = gradient - step.along_identity(gradient_of(step.output))
         norms = sample_norms(gradient)
         aligned = (gradient * through_residual).flatten(1).sum(1) / norms.clamp(min=torch.finfo(norms.dtype).tiny)
-        alpha = 1 + step.gate.delta.detach().mean()
-        # at alpha = 0 nothing passed through the branch, and its slope is not known
-        log_norm_slope = torch.where(alpha == 0, 0.0, aligned.mean() / norms.mean().clamp(min=1e-30) / alpha)
-        result.append((upstream[k] * log_norm_slope / step.gate.delta.numel()).expand_as(step.gate.delta))
+        alpha = 1 + step.gate.delta.detach()
+        log_log_slope = aligned.mean() / norms.mean().clamp(min=torch.finfo(norms.dtype).tiny)
+        # at alpha = 0 nothing passed through the branch: its slope is not known, and taken for zero
+        direction = alpha / alpha.square().sum().clamp(min=torch.finfo(alpha.dtype).tiny)
+        result.append(upstream[k] * log_log_slope * direction)
     return result
 
 

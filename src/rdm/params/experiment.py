@@ -50,7 +50,7 @@ class Experiment(Section):
         systems: dict[str, Baseline | FineTuned] = {**self.train.baselines, **self.train.gated}
         for name, gated in self.train.gated.items():
             systems[name + CONTROL] = gated.model_copy(update={"gates": None})
-            if gated.gates is not None:
+            if gated.gates is not None and gated.gates.supervision is not None:
                 unsupervised = gated.gates.model_copy(update={"supervision": None})
                 systems[name + UNSUPERVISED] = gated.model_copy(update={"gates": unsupervised})
         return systems
@@ -79,10 +79,11 @@ class Experiment(Section):
     def arms_of(self, gated: str) -> dict[str, str]:
         """What the effect of a gated system is taken apart into: a label for each of its twins and itself."""
         gates = self.train.gated[gated].gates
-        arms = {"without gates": gated + CONTROL, "gates": gated + UNSUPERVISED, "gates, supervised": gated}
-        if gates is None or gates.supervision is None:
-            arms.pop("gates, supervised")
-        return arms
+        if gates is None or gates.variant == "resnet":
+            return {"without gates": gated}
+        if gates.supervision is None:
+            return {"without gates": gated + CONTROL, "gates": gated}
+        return {"without gates": gated + CONTROL, "gates": gated + UNSUPERVISED, "gates, supervised": gated}
 
     def figure_systems(self, figure: str) -> list[str]:
         """The systems whose runs a figure shows."""

@@ -27,7 +27,8 @@ class Gating(Section):
              skip    alpha * z + F(z) + beta
              resnet  F(z) + z: no gates, to compare with
              rezero  alpha * F(z) + z
-    shape: one alpha and beta per channel, or one per unit.
+    shape: one alpha and beta per channel, or one per unit (the beta of a U-Net's last block then does nothing: the
+           GroupNorm that follows removes it).
     unit: gate whole blocks, or a transformer block's attention and MLP apart.
     time: fixed numbers, or a linear function of the timestep's embedding added to them, zero at the start.
     alpha: at the start; beta starts at 0. 1 leaves a trained network what it was; ReZero starts at 0 from scratch.
@@ -61,4 +62,6 @@ class Gates(Gating):
         """The supervision's gradient is that of an alpha in front of F."""
         if self.supervision is not None and self.variant not in ("rdm", "rezero"):
             raise ValueError(f"variant {self.variant} has no alpha * F(z) to supervise; set supervision: null")
+        if self.supervision is not None and self.time == "embedded":
+            raise ValueError("an alpha that depends on the timestep is not supervised; set supervision: null")
         return self

@@ -140,7 +140,7 @@ class FineTuned(Optimisation):
 class Train(Section):
     """Systems by name. Each gated system gets twins in which all else is equal.
 
-    `<name>-control` has no gates; `<name>-unsupervised` has gates without supervision.
+    `<name>-control` has no gates; `<name>-unsupervised`, if the system is supervised, has gates without supervision.
     """
 
     baselines: dict[Name, Baseline]

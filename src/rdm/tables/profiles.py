@@ -80,14 +80,11 @@ def read_gates(path: Path) -> list[dict[str, Any]]:
     """A row per gate of a file: depth, unit, and mean and extremes of alpha and beta. Needs no torch."""
     with safe_open(path, framework="np") as stored:
         weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-        units = json.loads(stored.metadata()[METADATA])["units"]
-    gates = [name.removesuffix(".delta") for name in weights if name.endswith(".delta")]
+        gates = json.loads(stored.metadata()[METADATA])["gates"]
     rows: list[dict[str, Any]] = []
-    for unit, gate in ((unit, gate) for unit in units for gate in gates if gate.startswith(f"{unit}.")):
-        branch = gate.split(".")[-1].removesuffix("_gate")
-        row = {"depth": len(rows), "unit": unit if branch == "residual" else f"{unit}.{branch}"}
-        row |= _summary("alpha", weights[f"{gate}.delta"] + 1)
-        rows.append(row | (_summary("beta", weights[f"{gate}.beta"]) if f"{gate}.beta" in weights else {}))
+    for depth, (label, path) in enumerate(gates.items()):
+        row = {"depth": depth, "unit": label, **_summary("alpha", weights[f"{path}.delta"] + 1)}
+        rows.append(row | (_summary("beta", weights[f"{path}.beta"]) if f"{path}.beta" in weights else {}))
     return rows
 
 

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import json
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import AutoModel
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import nn
 
 from rdm.errors import ArtefactError, RdmError, UsageError
 from rdm.models.export import save_diffusers
-from rdm.models.gates import attach_gates, fold_gates, gate_table, gates_of, load_gates, save_gates
+from rdm.models.gates import attach_gates, detach_gates, fold_gates, gate_table, gates_of, load_gates, save_gates
 from rdm.params import Experiment
 from rdm.params.gates import Gating
 from rdm.provenance.files import whole_folder
 from rdm.train import stage
 
 GATES = "gates.safetensors"
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 def show(experiment: Experiment | None, name: str) -> list[dict[str, Any]]:
@@ -30,25 +30,24 @@ def show(experiment: Experiment | None, name: str) -> list[dict[str, Any]]:
 
 def fold(experiment: Experiment | None, name: str, out: Path) -> Path:
     """Write a run, or a diffusers folder with gates, as a plain diffusers model whose weights hold the gates."""
-    model = _gated(experiment, name)
-    with _new_folder(out) as scratch:
-        save_diffusers(fold_gates(model), scratch)
+    _check_new(out)
+    model = fold_gates(_gated(experiment, name))
+    with whole_folder(out) as scratch:
+        save_diffusers(model, scratch)
     return out
 
 
 def attach(source: Path, out: Path, gating: Gating, units: list[str] | None) -> list[dict[str, Any]]:
     """Write a diffusers folder again, with fresh gates beside its weights; returns the gates' table."""
-    model = _load_diffusers(source)
-    own = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    _check_new(out)
     if gating.variant == "resnet":
         raise UsageError("Variant 'resnet' has no gates to attach; choose one of: rdm, adaln, skip, rezero.")
-    attach_gates(model, gating, units)
-    with _new_folder(out) as scratch:
-        plain = _load_diffusers(source)
-        plain.load_state_dict(own)
-        plain.save_pretrained(scratch)
+    model = attach_gates(_load_diffusers(source), gating, units)
+    rows = gate_table(model)
+    with whole_folder(out) as scratch:
         save_gates(model, scratch / GATES)
-    return gate_table(model)
+        detach_gates(model).save_pretrained(scratch)  # type: ignore[operator]
+    return rows
 
 
 def _gated(experiment: Experiment | None, name: str) -> nn.Module:
@@ -62,29 +61,46 @@ def _gated(experiment: Experiment | None, name: str) -> nn.Module:
 
 
 def _load_diffusers(folder: Path) -> Any:
-    """A model from a local folder, in the precision of its weights. Raises ArtefactError if there is none."""
+    """A model from a local folder, in the precision of its weights. Raises ArtefactError if it is not whole."""
     if not (folder / "config.json").is_file():
         raise ArtefactError(f"{folder} is no diffusers model: it has no config.json; name what save_pretrained wrote.")
-    weights = sorted(folder.glob("diffusion_pytorch_model*.safetensors"))
-    if not weights:
-        raise ArtefactError(
-            f"{folder} has no diffusion_pytorch_model*.safetensors; save it with safe_serialization=True."
-        )
     try:
-        with safe_open(weights[0], framework="pt") as stored:
-            dtype = stored.get_tensor(next(iter(stored.keys()))).dtype
-        return AutoModel.from_pretrained(
-            str(folder), torch_dtype=dtype, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False
+        kind = getattr(diffusers, json.loads((folder / "config.json").read_text(encoding="utf-8"))["_class_name"])
+        model, report = kind.from_pretrained(
+            folder,
+            torch_dtype=_precision(folder),
+            use_safetensors=True,
+            local_files_only=True,
+            low_cpu_mem_usage=False,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())
+    except Exception as error:  # whatever a foreign folder makes diffusers raise
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise ArtefactError(f"{folder} cannot be loaded as a diffusers model ({reason}); save it again.") from None
+    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if report[problem]:
+            raise ArtefactError(
+                f"{folder} has {problem.replace('_', ' ')}, {report[problem][0]} for one; save the whole network "
+                "without gates (save_gates keeps those, detach_gates takes them off)."
+            )
+    return model
 
 
-@contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """A folder that appears when it is whole. Raises UsageError rather than replace one."""
+def _precision(folder: Path) -> torch.dtype:
+    """The one dtype of a folder's weights. Raises ArtefactError if there are several, or no weights."""
+    index = folder / f"{WEIGHTS}.index.json"
+    names = set(json.loads(index.read_text())["weight_map"].values()) if index.is_file() else {WEIGHTS}
+    dtypes: set[torch.dtype] = set()
+    for name in names:
+        with safe_open(folder / name, framework="pt") as stored:
+            dtypes |= {stored.get_tensor(key).dtype for key in stored.keys()}  # noqa: SIM118
+    if len(dtypes) != 1:
+        raise ArtefactError(f"its weights have {len(dtypes)} precisions")
+    (dtype,) = dtypes
+    return dtype
+
+
+def _check_new(out: Path) -> None:
+    """Raise UsageError rather than replace a folder."""
     if out.exists():
         raise UsageError(f"{out} is there already; name a new folder, or remove it.")
-    with whole_folder(out) as scratch:
-        yield scratch

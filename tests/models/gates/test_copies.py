@@ -1,13 +1,14 @@
 """Copied, compiled, saved or checkpointed: gates stay bit-identical at the start, and each copy uses its own."""
 
 import copy
+import pickle
 import shutil
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from rdm.models.gates import Gating, attach_gates, gate_parameters, gates_of
+from rdm.models.gates import Gating, attach_gates, gate_parameters, gates_of, load_gates, save_gates
 from tests.models.small import KINDS, build, run, units
 
 needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
@@ -20,6 +21,10 @@ def saved_copy(model, folder):
     other = attach_gates(build("diffusers-dit", seed=7))
     other.load_state_dict(load_file(folder / "all.safetensors"))
     return other
+
+
+def pickled_copy(model):
+    return pickle.loads(pickle.dumps(model))
 
 
 def uses_its_own_gates(model, duplicate):
@@ -36,6 +41,8 @@ def uses_its_own_gates(model, duplicate):
 def test_a_deep_copy_uses_its_own_gates(kind):
     model = attach_gates(build(kind), units=units(kind, Gating()))
     uses_its_own_gates(model, copy.deepcopy(model))
+    if kind != "resampling-unet":  # its resampling functions cannot be pickled, gates or not
+        uses_its_own_gates(model, pickled_copy(model))
 
 
 def test_a_saved_copy_uses_its_own_gates(tmp_path):
@@ -50,12 +57,14 @@ def test_a_saved_copy_uses_its_own_gates(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "gating"), [("diffusers-dit", Gating()), ("diffusers-dit", BRANCH), ("unet-add", Gating())]
 )
-def test_compiled(kind, gating):
+def test_compiled(kind, gating, tmp_path):
     """Bit-identical to the compiled ungated network; a compiled copy sees its own gates change."""
     torch.compiler.reset()
     with torch.no_grad():
         expected = run(torch.compile(build(kind)))
         model = attach_gates(build(kind), gating)
+        path = save_gates(torch.compile(model), tmp_path / "gates")  # by the network's own names
+        assert gates_of(load_gates(torch.compile(build(kind)), path)).keys() == gates_of(model).keys()
         compiled = torch.compile(model)
         assert torch.equal(run(compiled), expected)
         duplicate = torch.compile(copy.deepcopy(model))

@@ -112,6 +112,42 @@ def test_layers_whose_output_is_not_the_branchs_are_refused():
         fold_gates(model)
 
 
+class Tanh(nn.Sequential):
+    """A sequence whose output is not that of its last step."""
+
+    def forward(self, x):
+        return super().forward(x).tanh()
+
+
+def hooked(model):
+    model.mlp[2].register_forward_hook(lambda module, args, output: 2 * output)
+
+
+def normalised(model):
+    nn.utils.parametrizations.weight_norm(model.mlp[2])
+
+
+def rewritten(model):
+    model.mlp = Tanh(*model.mlp)
+
+
+@pytest.mark.parametrize("change", [hooked, normalised, rewritten])
+def test_a_layer_that_is_not_what_it_seems_is_not_folded_into(change):
+    model = Plain()
+    change(model)
+    attach_gates(model, Gating(unit="branch"), ["mlp"])
+    with pytest.raises(RdmError, match="mlp cannot be folded: the layer that writes its output is not known"):
+        fold_gates(model)
+
+
+def test_a_layer_used_elsewhere_is_not_folded_into():
+    model = Plain()
+    model.again = model.mlp[2]
+    attach_gates(model, Gating(unit="branch"), ["mlp"])
+    with pytest.raises(RdmError, match="is used or gated twice"):
+        fold_gates(model)
+
+
 @torch.no_grad()
 def test_tied_weights_are_refused():
     model = Plain()
@@ -119,7 +155,7 @@ def test_tied_weights_are_refused():
     model.other = nn.Linear(12, 6)
     model.other.weight = model.mlp[2].weight
     attach_gates(model, Gating(unit="branch"), ["mlp"])
-    with pytest.raises(RdmError, match="shares its weight with another"):
+    with pytest.raises(RdmError, match="is used or gated twice"):
         fold_gates(model)
 
 

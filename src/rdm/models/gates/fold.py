@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import torch
@@ -29,10 +30,11 @@ def fold_gates(model: nn.Module) -> nn.Module:
     if not units:
         raise RdmError(f"{type(model).__name__} has no gates to fold.")
     changes = [change for unit in units.values() for change in _changes(unit)]
-    owners = [id(weight) for module in model.modules() for weight in module._parameters.values()]
-    for weight, _ in changes:
-        if owners.count(id(weight)) > 1:
-            raise RdmError("A layer that a gate would be folded into shares its weight with another; keep the gates.")
+    named = model.named_modules(remove_duplicate=False)
+    uses = Counter(id(weight) for _, module in named for weight in module._parameters.values())
+    folds = Counter(id(weight) for weight, _ in changes)
+    if any(uses[id(weight)] != 1 or folds[id(weight)] != 1 for weight, _ in changes):
+        raise RdmError("A layer that a gate would be folded into is used or gated twice; keep the gates.")
     for weight, value in changes:
         weight.copy_(value)
     return detach_gates(model)
@@ -89,13 +91,19 @@ def _scaled_adaln(name: str, unit: Any) -> list[Change]:
 
 def _output_layer(module: Any) -> Any:
     """The layer whose output is the module's own; None if that is not certain."""
-    if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
+    kind = getattr(module, "ungated", type(module))
+    if module._forward_hooks or module._forward_pre_hooks or hasattr(module, "parametrizations"):
+        return None
+    if kind in (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d):
         return module
-    if isinstance(module, Attention) and not module.residual_connection and module.rescale_output_factor == 1:
+    if kind is Attention and not module.residual_connection and module.rescale_output_factor == 1:
         return _output_layer(module.to_out[0])
-    if isinstance(module, FeedForward):
-        return _output_layer(nn.Sequential(*module.net))
-    if isinstance(module, nn.Sequential):
-        steps = [step for step in module if not isinstance(step, nn.Dropout)]
-        return _output_layer(steps[-1]) if steps else None
-    return None
+    if kind is FeedForward:
+        return _last(module.net)
+    return _last(module) if kind is nn.Sequential else None
+
+
+def _last(steps: Any) -> Any:
+    """The output layer of the last step but for dropout, which does nothing at inference."""
+    computing = [step for step in steps if not isinstance(step, nn.Dropout)]
+    return _output_layer(computing[-1]) if computing else None

@@ -14,7 +14,7 @@ from rdm.params.gates import Gating
 class Gate(nn.Module):
     """delta = alpha - 1 and beta of one unit, float32 of shape (channels,) or (1,).
 
-    unit: name of the unit in the network.
+    unit: name of the unit when it was gated, for messages.
     channel_dim: where the channels lie in the unit's output, from the end: -1 for tokens, -3 for feature maps.
     embedding: width of the timestep's embedding, if delta and beta are functions of it; else None.
     """
@@ -46,7 +46,7 @@ class Gate(nn.Module):
         delta, beta = self._values(base, embedding)
         if beta is not None:
             base = base + beta
-        # delta rather than alpha is cast to the states' precision: near 1, bfloat16 would lose what alpha has learnt
+        # delta rather than alpha is cast to the states' precision: in bfloat16, 1.003 would be 1
         return base if scaled is None else torch.addcmul(base, delta, scaled)
 
     def excess(self, scale: Tensor, embedding: Tensor | None = None) -> Tensor:
@@ -69,12 +69,15 @@ class Gate(nn.Module):
 
     def _values(self, state: Tensor, embedding: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """delta and beta in the state's precision, shaped to be broadcast against it."""
-        delta, beta = self.delta[None], self.beta[None] if self.beta is not None else None
+        delta: Tensor = self.delta
+        beta: Tensor | None = self.beta
         if self.time is not None:
             assert embedding is not None
             shifts = self.time(nn.functional.silu(embedding).to(self.time.weight.dtype))
-            delta = delta + shifts[:, : self.delta.numel()]
-            beta = beta + shifts[:, self.delta.numel() :] if beta is not None else None
-        trailing = -1 - self.channel_dim  # feature maps: height and width follow the channels
-        shape = (len(delta), *(1,) * (state.ndim - 2 - trailing), self.delta.numel(), *(1,) * trailing)
+            delta = self.delta + shifts[:, : self.delta.numel()]
+            beta = self.beta + shifts[:, self.delta.numel() :] if self.beta is not None else None
+        trailing = (1,) * (-1 - self.channel_dim)  # feature maps: height and width follow the channels
+        shape: tuple[int, ...] = (self.delta.numel(), *trailing)
+        if self.time is not None:
+            shape = (len(delta), *(1,) * (state.ndim - 1 - len(shape)), *shape)
         return delta.view(shape).to(state.dtype), beta.view(shape).to(state.dtype) if beta is not None else None

@@ -12,8 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from rdm.errors import ArtefactError, RdmError
-from rdm.models.gates.attach import attach_gates, detach_gates, gates_of, split_state
+from rdm.errors import ArtefactError, RdmError, UsageError
+from rdm.models.gates.attach import attach_gates, detach_gates, gates_of, places_of, split_state, unwrapped
 from rdm.params.gates import METADATA, Gating
 from rdm.provenance.files import whole_file
 
@@ -23,19 +23,20 @@ def save_gates(model: nn.Module, path: str | Path) -> Path:
 
     Raises RdmError if there are none.
     """
-    gates = list(gates_of(model).values())
-    if not gates:
+    places = places_of(model)
+    if not places:
         raise RdmError(f"{type(model).__name__} has no gates to save.")
     own, gate_weights = split_state(model)
-    gating = {name: getattr(gates[0].gating, name) for name in Gating.model_fields}
+    gating = {name: getattr(places[0].gate.gating, name) for name in Gating.model_fields}
     description = {
         "gating": gating,
-        "units": list(dict.fromkeys(gate.unit for gate in gates)),
+        "units": list(dict.fromkeys(place.unit for place in places)),
+        "gates": {place.label: place.path for place in places},
         "base": base_digest(own),
     }
     with whole_file(Path(path)) as temporary:
         # one key: safetensors writes several in no fixed order
-        save_file(gate_weights, temporary, {METADATA: json.dumps(description, sort_keys=True)})
+        save_file(gate_weights, temporary, {METADATA: json.dumps(description)})
     return Path(path)
 
 
@@ -53,15 +54,19 @@ def load_gates(model: nn.Module, path: str | Path) -> nn.Module:
             f"{path} was saved for another base: the weights of {type(model).__name__} differ; load the network beside "
             "it, in the precision in which it was saved."
         )
-    attach_gates(model, gating, units)
     try:
-        missing = set(split_state(model)[1]) ^ weights.keys()
-        if missing:
-            raise ArtefactError(f"{path} is damaged: {min(missing)} is not in both the file and the network's gates.")
-        model.load_state_dict(weights, strict=False)
-    except BaseException:
+        attach_gates(model, gating, units)
+    except UsageError as error:
+        raise ArtefactError(f"{path} does not fit this network: {error}") from None
+    there = {name: tensor.shape for name, tensor in weights.items()}
+    here = {name: tensor.shape for name, tensor in split_state(model)[1].items()}
+    if here != there:
         detach_gates(model)
-        raise
+        name = next(name for name in here | there if here.get(name) != there.get(name))
+        raise ArtefactError(
+            f"{path} is damaged: {name} is {there.get(name)} there, not {here.get(name)}; save it again."
+        )
+    unwrapped(model).load_state_dict(weights, strict=False)
     return model
 
 
@@ -82,7 +87,8 @@ def _read(path: Path) -> tuple[Gating, list[str], str, dict[str, Tensor]]:
         with safe_open(path, framework="pt") as stored:
             description = json.loads((stored.metadata() or {})[METADATA])
             weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-        return Gating(**description["gating"]), description["units"], description["base"], weights
+        units = [str(unit) for unit in description["units"]]
+        return Gating(**description["gating"]), units, description["base"], weights
     except KeyError:
         raise ArtefactError(f"{path} holds no gates: its metadata have no {METADATA!r}.") from None
     except (SafetensorError, ValueError, TypeError, ValidationError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -10,6 +11,7 @@ from diffusers.models.embeddings import CombinedTimestepLabelEmbeddings
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
+from rdm.errors import RdmError
 from rdm.models.gates.gate import Gate
 
 
@@ -17,6 +19,7 @@ class GatedModule(nn.Module):
     """Anything with gates; they are submodules under these names."""
 
     GATES: ClassVar[tuple[str, ...]] = ("residual_gate",)
+    mixin: ClassVar[type[GatedModule]]
     ungated: ClassVar[type[nn.Module]]  # the class that the unit had
     residual_gate: Gate
 
@@ -25,17 +28,38 @@ class GatedModule(nn.Module):
         """Width of the timestep's embedding that `unit` is given; None if it is given none."""
         return None
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Copy and pickle by the two classes of which this one was made: it has no name that could be imported."""
+        return _blank, (self.mixin, self.ungated), self.__dict__
+
+
+@functools.cache  # one gated class per class, so that copies of a model share it
+def gated_class(mixin: Any, unit_class: Any) -> Any:
+    """`unit_class` with gates, as `mixin` computes them."""
+    bases = (mixin, GatedSequential, unit_class) if issubclass(unit_class, nn.Sequential) else (mixin, unit_class)
+    return type(f"Gated{unit_class.__name__}", bases, {"mixin": mixin, "ungated": unit_class})
+
+
+def _blank(mixin: Any, unit_class: Any) -> Any:
+    made = gated_class(mixin, unit_class)
+    return made.__new__(made)
+
 
 class GatedUnit(GatedModule):
     """A residual block: its first argument is the state z, its output z + F(z)."""
 
-    def forward(self, state: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """The ungated block's output, gated."""
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        """The ungated block's output, gated. Raises RdmError if the state is not the first positional argument."""
         gate = self.residual_gate
+        if not args:
+            raise RdmError(f"{gate.unit} was called with keywords alone; pass the state as first positional argument.")
+        state, args = args[0], args[1:]
         embedding = self.time_embedding(state, *args, **kwargs) if gate.time is not None else None
         if gate.gating.variant == "adaln":
             entered = gate(state, state, embedding)
             output: Tensor = super().forward(entered, *args, **kwargs)
+            if not isinstance(self, ResnetBlock2D):
+                gate.check_shapes(output, state)
             return output + (identity_path(self, state) - identity_path(self, entered))  # F(entered) + z
         output = super().forward(state, *args, **kwargs)
         return leave(gate, identity_path(self, state), output, embedding)
@@ -124,23 +148,23 @@ class GatedAdaLN(GatedTransformer):
 
     def forward(
         self,
-        state: Tensor,
+        hidden_states: Tensor,
         attention_mask: Tensor | None = None,
         encoder_hidden_states: Tensor | None = None,  # noqa: ARG002
         encoder_attention_mask: Tensor | None = None,  # noqa: ARG002
         timestep: Tensor | None = None,
-        cross_attention_kwargs: dict[str, Any] | None = None,  # noqa: ARG002
+        cross_attention_kwargs: dict[str, Any] | None = None,
         class_labels: Tensor | None = None,
         added_cond_kwargs: dict[str, Tensor] | None = None,  # noqa: ARG002
     ) -> Tensor:
         """BasicTransformerBlock.forward for `ada_norm_zero`; delta and beta enter at its end."""
-        gate, embedding = self.residual_gate, None
+        gate, state, embedding = self.residual_gate, hidden_states, None
         if gate.time is not None:
             embedding = self.time_embedding(state, timestep=timestep, class_labels=class_labels)
         normed, scale, mlp_shift, mlp_stretch, mlp_scale = self.norm1(
             state, timestep, class_labels, hidden_dtype=state.dtype
         )
-        attended = self.attn1(normed, attention_mask=attention_mask)
+        attended = self.attn1(normed, attention_mask=attention_mask, **(cross_attention_kwargs or {}))
         middle = scale.unsqueeze(1) * attended + state
         normed = self.norm3(middle) * (1 + mlp_stretch[:, None]) + mlp_shift[:, None]
         output = (mlp_scale + gate.excess(mlp_scale, embedding)).unsqueeze(1) * self.ff(normed) + middle
@@ -156,24 +180,25 @@ class GatedBranches(GatedTransformer):
 
     def forward(
         self,
-        state: Tensor,
+        hidden_states: Tensor,
         attention_mask: Tensor | None = None,
         encoder_hidden_states: Tensor | None = None,  # noqa: ARG002
         encoder_attention_mask: Tensor | None = None,  # noqa: ARG002
         timestep: Tensor | None = None,
-        cross_attention_kwargs: dict[str, Any] | None = None,  # noqa: ARG002
+        cross_attention_kwargs: dict[str, Any] | None = None,
         class_labels: Tensor | None = None,
         added_cond_kwargs: dict[str, Tensor] | None = None,  # noqa: ARG002
     ) -> Tensor:
         """BasicTransformerBlock.forward for `ada_norm_zero`, with a gate after each branch (adaln: before it)."""
-        embedding = None
+        state, embedding = hidden_states, None
         if self.attention_gate.time is not None:
             embedding = self.time_embedding(state, timestep=timestep, class_labels=class_labels)
         entered = _enter(self.attention_gate, state, embedding)
         normed, scale, mlp_shift, mlp_stretch, mlp_scale = self.norm1(
             entered, timestep, class_labels, hidden_dtype=state.dtype
         )
-        state = _add(self.attention_gate, state, scale, self.attn1(normed, attention_mask=attention_mask), embedding)
+        attended = self.attn1(normed, attention_mask=attention_mask, **(cross_attention_kwargs or {}))
+        state = _add(self.attention_gate, state, scale, attended, embedding)
         entered = _enter(self.mlp_gate, state, embedding)
         normed = self.norm3(entered) * (1 + mlp_stretch[:, None]) + mlp_shift[:, None]
         return _add(self.mlp_gate, state, mlp_scale, self.ff(normed), embedding)
@@ -196,7 +221,8 @@ def _add(gate: Gate, state: Tensor, scale: Tensor, branch: Tensor, embedding: Te
 class GatedBranch(GatedModule):
     """A residual branch by itself: its output is F(z), and the caller adds z.
 
-    So are the last convolutions of a U-Net's residual blocks gated: F(z) is at hand there, before z is added.
+    So are the last convolutions of a U-Net's residual blocks gated: F(z) is at hand there, before z is added. A block
+    that divides its output by a scale divides alpha * F(z) + beta, too.
     """
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
