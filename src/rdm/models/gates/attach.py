@@ -140,9 +140,9 @@ def split_state(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]
     """The state dict in two parts, on the CPU: the network's own weights, and the gates'."""
     model = unwrapped(model)
     everywhere = model.named_modules(remove_duplicate=False)  # a module may have two names
-    prefixes = tuple(f"{path}." for path, module in everywhere if isinstance(module, Gate)) or ("\0",)
+    prefixes = tuple(f"{path}." for path, module in everywhere if isinstance(module, Gate))
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    once = tuple(f"{place.path}." for place in places_of(model)) or ("\0",)
+    once = tuple(f"{place.path}." for place in places_of(model))
     own = {name: tensor for name, tensor in state.items() if not name.startswith(prefixes)}
     return own, {name: tensor for name, tensor in state.items() if name.startswith(once)}
 
@@ -179,7 +179,7 @@ def _named(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Module]:
 
 
 def _prepare(name: str, unit: Any, gating: Gating) -> tuple[nn.Module, type[GatedModule], list[Gate]]:
-    """The module to be changed, its new class and its gates. Raises RdmError for gates that would do nothing."""
+    """The module to be changed, its new class and its gates. Refuses gates that would do nothing or do harm."""
     normalised = isinstance(unit, BasicTransformerBlock | ResnetBlock2D)
     if gating.shape == "scalar" and isinstance(unit, BasicTransformerBlock) and gating.variant in ("rdm", "skip"):
         raise UsageError(
@@ -224,9 +224,8 @@ def _plain_adaln(block: Any) -> bool:
     """Whether a block is adaLN-Zero's attention and MLP, and nothing else."""
     if block.norm_type != "ada_norm_zero" or hasattr(block, "fuser"):
         return False
-    return (
-        not block.only_cross_attention and block.attn2 is None and block.pos_embed is None and block._chunk_size is None
-    )
+    alone = block.attn2 is None and block.pos_embed is None and block._chunk_size is None
+    return bool(alone and not block.only_cross_attention)
 
 
 def _branch_mixin(name: str, unit: Any, gating: Gating) -> type[GatedModule]:
