@@ -1,5 +1,6 @@
 """The README shows what the last run gave, and names commands that exist."""
 
+import json
 import re
 
 import torch
@@ -27,6 +28,21 @@ def test_every_verb_and_run_it_names_exists():
         assert not argument or argument in experiment.runs
     for target in re.findall(r"^make (\w+)", README, re.MULTILINE):
         assert f"\n{target}:" in (ROOT / "Makefile").read_text()
+
+
+def test_the_benchmark_is_that_of_its_file():
+    """Ratios to the ungated network, eager and compiled, as benchmarks/gates.py wrote them."""
+    content = json.loads((ROOT / "benchmarks" / "results" / "gates-cpu.json").read_text())
+    ratio = {(row["what"], row["network"], row["compiled"]): row["ratio"] for row in content["rows"]}
+    shown = re.search(r"<!-- benchmark -->\n(.*?)<!-- /benchmark -->", README, re.DOTALL).group(1)
+    labels = {
+        "training step, whole blocks gated": ("training step", "block"),
+        "training step, attention and MLP gated apart": ("training step", "branch"),
+        "inference, folded": ("inference", "folded"),
+    }
+    for label, key in labels.items():
+        eager, compiled = (f"{ratio[*key, mode]:.3f}" for mode in (False, True))
+        assert re.search(rf"\| {label} +\| {eager} +\| {compiled} +\|", shown), (label, eager, compiled)
 
 
 def test_the_gates_example_runs(tmp_path, monkeypatch, capsys):
