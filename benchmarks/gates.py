@@ -1,6 +1,6 @@
 """What gates cost: DiT gated against the same DiT ungated, side by side in one run.
 
-    python benchmarks/gates.py                  # CPU: DiT of width 384 at 256 tokens, one thread, float32; 10 minutes
+    python benchmarks/gates.py                  # CPU: DiT of width 384 at 256 tokens, one thread, float32; 3 minutes
     python benchmarks/gates.py --device cuda    # GPU: DiT-XL/2 at 256 tokens, bfloat16
 
 Every round times each network once, in an order that rotates; a ratio is that of one round, so that what else the
@@ -37,7 +37,7 @@ def main() -> None:
     """Measure, print a table, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--batch", type=int, default=None, help="default: 4 on a CPU, 256 on a GPU")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
