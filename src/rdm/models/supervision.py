@@ -12,6 +12,8 @@ and so their Jacobians and g_{k+1}; expect a direction, not a size. `exact: true
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -19,8 +21,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from rdm.models.sensitivity import States, gradient_of, profile, sample_norms
 from rdm.params.gates import Supervision
 
-# attention whose gradient can be differentiated again; the fused kernels' cannot
-twice_differentiable = lambda: sdpa_kernel(SDPBackend.MATH)  # noqa: E731
+
+def twice_differentiable() -> AbstractContextManager[None]:
+    """Attention whose gradient can be differentiated again; that of the fused kernels cannot."""
+    return sdpa_kernel(SDPBackend.MATH)
 
 
 def gradients(states: States, supervision: Supervision) -> list[Tensor]:

@@ -8,7 +8,8 @@
     fold_gates(model)                          # the gates become part of the weights, where that is exact
 
 With y = z + F(z) the unit's output, a gated unit returns y + delta * (y - z) + beta, alpha = 1 + delta. That is
-bit-identical to the ungated unit at delta = beta = 0; z + alpha * (y - z) + beta is not, in floating point.
+bit-identical to the ungated unit at delta = beta = 0; z + alpha * (y - z) + beta is not, in floating point. Where the
+parts of F(z) are at hand (adaLN-Zero's branches, a U-Net's last convolution), delta scales them instead of y - z.
 
 A unit is gated by giving it a subclass of its own class (as torch's parametrizations do) and a submodule. The gate
 belongs to the unit: a copy of the model has gates of its own, and the model's other weights keep their names.
