@@ -17,12 +17,16 @@ def prepare(experiment: Experiment) -> torch.device:
     of one model agree between devices. Raises UsageError if the device asked for is not there.
     """
     torch.set_num_threads(experiment.threads)
+    return choose_device(experiment.device)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of this name (`auto`, `cpu`, `mps`, `cuda`, `cuda:N`), made to repeat itself; see `prepare`."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS may not repeat itself
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.enable_mem_efficient_sdp(False)  # its backward pass does not repeat itself
-    name = experiment.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:

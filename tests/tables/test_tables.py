@@ -28,7 +28,8 @@ def table(workspace, experiment):
 
 
 def score_of(run, sampler="plain"):
-    return json.loads(paths.score(run, sampler, "ci").read_text())["values"]
+    values = json.loads(paths.score(run, sampler, "ci").read_text())["values"]
+    return {name: estimate["value"] for name, estimate in values.items()}
 
 
 def test_the_papers_rows_come_first_in_its_order(table):
@@ -86,7 +87,7 @@ def test_verdicts():
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda s: s.update(protocol_digest="0" * 64), "another protocol or extractor"),
+        (lambda s: s.update(scoring_sha256="0" * 64), "another protocol or extractor"),
         (lambda s: s["recipe"]["parameters"].update(seed=7), "made with other parameters"),
         (lambda s: s["recipe"]["inputs"].update(samples="0" * 64), "is the score of earlier samples"),
         (lambda s: s.pop("values"), "is damaged"),

@@ -18,6 +18,7 @@ from rdm.cli.common import (
 )
 from rdm.cli.gates import gates
 from rdm.cli.params import params
+from rdm.cli.score import score
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -130,22 +131,6 @@ def sample(run: str, params_file: str, overwrite: bool) -> None:
 
 
 @main.command()
-@click.argument("names", nargs=-1, required=True, metavar="RUN... | SAMPLES... | floor")
-@params_option
-def score(names: tuple[str, ...], params_file: str) -> None:
-    """Score images: FID, sFID, IS, and how often the classifier sees the label asked for.
-
-    RUN is a run of `rdm sample`; SAMPLES a published sample set that the parameter file names in score.samples; floor
-    stands for real images of the other split: what a perfect generator would get.
-    Writes results/score/.../PROTOCOL.json. Needs: rdm sample, rdm extractor.
-    """
-    from rdm.score import stage
-
-    for path in stage.run(load_experiment(params_file), list(names)):
-        print_path(path)
-
-
-@main.command()
 @params_option
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
 def tables(params_file: str, as_json: bool) -> None:
@@ -181,3 +166,4 @@ def figures(name: str, params_file: str) -> None:
 
 main.add_command(gates)
 main.add_command(params)
+main.add_command(score)

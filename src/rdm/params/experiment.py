@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, PositiveInt, model_validator
 
 from rdm.errors import ParameterError, UsageError, nearest
+from rdm.params.protocol import Protocol
 from rdm.params.schema import (
     Autoencoder,
     Baseline,
@@ -14,7 +15,6 @@ from rdm.params.schema import (
     Figures,
     FineTuned,
     Name,
-    Protocol,
     Sampler,
     Score,
     Tables,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,7 +12,7 @@ from pydantic import ValidationError
 
 from rdm.errors import ParameterError, UsageError, nearest
 from rdm.params.experiment import Experiment
-from rdm.params.schema import Protocol
+from rdm.params.protocol import Protocol
 from rdm.params.section import Section
 
 Model = TypeVar("Model", bound=Section)
@@ -27,16 +28,47 @@ def load(path: str | Path) -> Experiment:
     if "protocol" in content:
         raise ParameterError(f"{path}: protocol: unknown key; name the protocol in score.protocol.")
     name = content["score"].get("protocol") if isinstance(content.get("score"), dict) else None
-    protocols_path = path.with_name("protocols.yaml")
-    protocols = _read_yaml(protocols_path)
-    if name not in protocols:
-        raise ParameterError(
-            f"{path}: score.protocol: {name!r} is not in {protocols_path}; {nearest(str(name), protocols)}"
-        )
-    protocol = validated(Protocol, protocols[name], f"{protocols_path}: {name}")
+    protocol = _protocol(path.with_name("protocols.yaml"), str(name), f"{path}: score.protocol: ")
     experiment = validated(Experiment, {**content, "protocol": protocol}, str(path))
     _check_rows(experiment, path)
     return experiment
+
+
+def load_protocols(path: Path, names: list[str], changes: Sequence[str]) -> dict[str, Protocol]:
+    """The protocols of these names in a protocols.yaml, changed; a changed one's name tells the changes.
+
+    changes: each `key=value`, where dots lead into a rule: `samples=5000`, `precision_recall.half=false`.
+    Raises ParameterError for an unknown protocol or key, or an impossible value.
+    """
+    protocols = {}
+    for name in names:
+        protocol = _protocol(path, name, "")
+        content = protocol.model_dump()
+        for change in changes:
+            _change(content, change)
+        where = ", ".join([name, *changes])
+        protocols[where] = validated(Protocol, content, where)
+    return protocols
+
+
+def _protocol(path: Path, name: str, where: str) -> Protocol:
+    protocols = _read_yaml(path)
+    if name not in protocols:
+        raise ParameterError(f"{where}{name!r} is not in {path}; {nearest(name, protocols)}")
+    return validated(Protocol, protocols[name], f"{path}: {name}")
+
+
+def _change(content: dict[str, Any], change: str) -> None:
+    """Set one value, in place."""
+    key, equals, text = change.partition("=")
+    *sections, last = key.split(".")
+    for section in sections:
+        content = content.get(section)  # type: ignore[assignment]
+        if not isinstance(content, dict):
+            raise ParameterError(f"--set {change}: there is no section {section!r}; see the keys in protocols.yaml.")
+    if not equals or last not in content:
+        raise ParameterError(f"--set {change}: give KEY=VALUE; {nearest(last, content)}")
+    content[last] = yaml.safe_load(text)
 
 
 def _check_rows(experiment: Experiment, path: Path) -> None:

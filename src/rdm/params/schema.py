@@ -198,9 +198,8 @@ class Score(Section):
     data: Name
     protocol: str
     extractor: Extractor
-    samples: dict[Name, str] = Field(
-        default={}
-    )  # published sample sets: name -> an npz whose arr_0 holds uint8 NHWC images
+    reference: str | None = None  # a reference file or set of images; None: the data set's own split
+    samples: dict[Name, str] = Field(default={})  # published sample sets: name -> anything that `rdm score` reads
 
 
 class Row(Section):
@@ -241,14 +240,3 @@ class Figures(Section):
     """What is drawn beside the tables."""
 
     figure5: Figure5
-
-
-class Protocol(Section):
-    """Everything that changes a score and is not the model; hashed into every result."""
-
-    samples: PositiveInt
-    labels: Literal["reference", "balanced", "random"]  # how the labels of the samples are dealt
-    reference: Literal["train", "test"]  # the split that is scored against
-    extractor: Literal["classifier", "inception"]
-    inception_score_splits: PositiveInt
-    paper_scale: bool = False  # may be compared with the paper's numbers

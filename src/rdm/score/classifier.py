@@ -29,25 +29,31 @@ SPATIAL_CHANNELS = 7  # as in sFID
 
 
 class ConvNet(nn.Module):
-    """Convolutions with batch norm; each but the last is followed by 2x2 max pooling, the last by global averaging."""
+    """Convolutions with batch norm; each but the last is followed by 2x max pooling, the last by global averaging.
 
-    def __init__(self, channels: tuple[int, ...], image_channels: int, classes: int) -> None:
+    clips: convolve and pool over time, too.
+    """
+
+    def __init__(self, channels: tuple[int, ...], image_channels: int, classes: int, clips: bool = False) -> None:
         super().__init__()
+        self.image_channels = image_channels
+        self.pooling = F.max_pool3d if clips else F.max_pool2d
+        convolve, normalise = (nn.Conv3d, nn.BatchNorm3d) if clips else (nn.Conv2d, nn.BatchNorm2d)
         self.blocks = nn.ModuleList()
         for before, after in zip((image_channels, *channels[:-1]), channels, strict=True):
-            convolution = nn.Conv2d(before, after, 3, padding=1, bias=False)
-            self.blocks.append(nn.Sequential(convolution, nn.BatchNorm2d(after), nn.ReLU()))
+            convolution = convolve(before, after, 3, padding=1, bias=False)
+            self.blocks.append(nn.Sequential(convolution, normalise(after), nn.ReLU()))
         self.classify = nn.Linear(channels[-1], classes)
         self.pool_std: Tensor
         self.register_buffer("pool_std", torch.ones(channels[-1]))  # of the training images; see `fit`
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """uint8 (N, C, H, W) -> pool (N, c), standardised; spatial (N, 7 * h * w), NHWC order; logits (N, classes)."""
+        """uint8 (N, C, [T,] H, W) -> pool (N, c), standardised; spatial (N, [t *] h * w * 7); logits (N, classes)."""
         hidden = images.float() / 127.5 - 1
         for block in list(self.blocks)[:-1]:
-            hidden = F.max_pool2d(block(hidden), 2)
-        spatial = hidden[:, :SPATIAL_CHANNELS].permute(0, 2, 3, 1).flatten(1)
-        pool = self.blocks[-1](hidden).mean((2, 3))
+            hidden = self.pooling(block(hidden), 2)
+        spatial = hidden[:, :SPATIAL_CHANNELS].movedim(1, -1).flatten(1)
+        pool = self.blocks[-1](hidden).flatten(2).mean(2)
         return pool / self.pool_std, spatial, self.classify(pool)
 
 
@@ -70,11 +76,12 @@ def run(experiment: Experiment, overwrite: bool = False) -> Path:
     return folder
 
 
-def load(folder: Path, parameters: Classifier) -> ConvNet:
-    """The trained classifier, in eval mode."""
-    weights = load_file(folder / "model.safetensors")
-    image_channels, classes = weights["blocks.0.0.weight"].shape[1], len(weights["classify.bias"])
-    network = ConvNet(parameters.channels, image_channels, classes)
+def load(file: Path) -> ConvNet:
+    """The trained classifier of this file, in eval mode; its sizes are those of the weights."""
+    weights = load_file(file)
+    kernels = [weights[f"blocks.{i}.0.weight"] for i in range(len(weights)) if f"blocks.{i}.0.weight" in weights]
+    channels = tuple(kernel.shape[0] for kernel in kernels)
+    network = ConvNet(channels, kernels[0].shape[1], len(weights["classify.bias"]), clips=kernels[0].ndim == 5)
     network.load_state_dict(weights)
     return network.eval()
 

@@ -1,85 +1,91 @@
-"""`rdm score`: FID, sFID and IS of every sample set of a run, from one pass of the extractor over each."""
+"""`rdm score RUN...`: every sample set of a run under the parameter file's protocol."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch_fidelity.feature_extractor_base import FeatureExtractorBase
-from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
-from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, isc_features_to_metric
 
 from rdm import paths
 from rdm.data import stage as data
+from rdm.errors import UsageError
 from rdm.params import Experiment
 from rdm.params.dependencies import MAKE_EXTRACTOR, of_extractor, of_samples_score, of_score, of_scoring
-from rdm.params.schema import Classifier, Inception
-from rdm.provenance.files import digest, file_digest, write_json
+from rdm.params.schema import Classifier
+from rdm.provenance.files import digest, write_json
 from rdm.provenance.manifest import Recipe, read
 from rdm.randomness import generator
 from rdm.runtime import prepare
 from rdm.sample import store
-from rdm.score.extractors import build_extractor, extract
+from rdm.score import reference
+from rdm.score.evaluate import Estimate, evaluate, remarks_on
+from rdm.score.extractors import build_extractor
+from rdm.score.features import extract
+from rdm.score.inputs import check_admitted, describe, open_items
 
 FLOOR = "floor"  # scored like a run: the real images of the other split
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """Images as `features` wants them: uint8 (N, H, W, C)."""
+
+    images: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, H, W, C)."""
+        return self.images.shape
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Images start to stop."""
+        return self.images[start:stop]
 
 
 class Scorer:
     """A reference, its features, and the protocol under which images are compared with it."""
 
     def __init__(self, experiment: Experiment) -> None:
-        self.experiment = experiment
-        self.protocol = experiment.protocol
-        device = prepare(experiment)
-        self.device = device if device.type == "cuda" else torch.device("cpu")  # what torch-fidelity knows
-        self.reference = data.load(experiment, experiment.score.data, self.protocol.reference)
-        parameters = experiment.score.extractor
-        folder = paths.extractor(experiment.score.data)
-        self.inputs = {"reference": self.reference.artefact.digest}
+        self.experiment, self.protocol = experiment, experiment.protocol
+        parameters, name = experiment.score.extractor, experiment.score.data
+        self.device = prepare(experiment)
         if isinstance(parameters, Classifier):
-            self.inputs["extractor"] = read(folder, MAKE_EXTRACTOR, of_extractor(experiment)).digest
-        self.extractor: FeatureExtractorBase = build_extractor(parameters, folder, self.device)
-        if isinstance(parameters, Inception):
-            self.inputs["extractor"] = file_digest(Path(parameters.weights))
-        self.statistics = self._statistics(self._features(self.reference.images))
+            weights = paths.extractor(name)
+            made = read(weights, MAKE_EXTRACTOR, of_extractor(experiment)).digest
+        else:
+            weights, made = Path(parameters.weights), None
+        self.extractor = build_extractor(parameters.kind, weights, self.device, self.protocol.weights)
+        self.images = data.load(experiment, name, self.protocol.reference)
+        self.inputs = {"reference": self.images.artefact.digest, "extractor": made or self.extractor.digest}
+        facts = {"path": f"{paths.data(name)} ({self.protocol.reference})", "sha256": self.images.artefact.digest}
+        [self.reference] = reference.measure(InMemory(self.images.images), [self.protocol], self.extractor, facts)
 
-    def score(self, images: np.ndarray, labels: np.ndarray | None = None) -> dict[str, float]:
-        """fid, sfid, is of uint8 (N, H, W, C) images; with a classifier and labels, also how often it agrees."""
-        features = self._features(images)
-        statistics = self._statistics(features)
-        values = {
-            name: fid_statistics_to_metric(statistics[layer], self.statistics[layer], False)[KEY_METRIC_FID]
-            for name, layer in (("fid", "pool"), ("sfid", "spatial"))
-        }
-        splits = self.protocol.inception_score_splits
-        values["is"] = isc_features_to_metric(features["logits"], splits, shuffle=False)[KEY_METRIC_ISC_MEAN]
-        if isinstance(self.experiment.score.extractor, Classifier) and labels is not None:
-            values["accuracy"] = float((features["logits"].argmax(1).numpy() == labels).mean())
-        return values
+    def score(self, images: np.ndarray, labels: np.ndarray | None = None) -> tuple[dict[str, Estimate], list[str]]:
+        """The protocol's metrics of uint8 (N, H, W, C) images, and remarks on them."""
+        [layers] = extract(InMemory(images), self.extractor, [self.protocol.pixels], 0, len(images), "samples")
+        remarks = remarks_on(self.protocol, layers)
+        return evaluate(self.protocol, self.reference, layers, labels, self.device), remarks
 
-    def write(self, path: Path, recipe: Recipe, values: dict[str, float], facts: dict[str, Any]) -> None:
-        """One score file: the values, and everything they depend on."""
-        dimensions = {layer: len(statistics["mu"]) for layer, statistics in self.statistics.items()}
+    def write(self, target: Path, recipe: Recipe, images: np.ndarray, labels: np.ndarray | None, **facts: Any) -> Path:
+        """Score, and write one file: the values, and everything they depend on; no times, so that it repeats itself."""
+        estimates, remarks = self.score(images, labels)
         content = {
-            "values": values,
-            "protocol": self.experiment.score.protocol,
-            "protocol_digest": digest(of_scoring(self.experiment)),
-            "dimensions": dimensions,
-            "reference_items": len(self.reference.labels),
-            **facts,
-            "device": self.device.type,
+            **describe(self.protocol, self.experiment.score.protocol, self.extractor, self.reference),
+            "values": {metric: estimate.as_dict() for metric, estimate in estimates.items()},
+            "samples": {
+                "sha256": recipe.inputs.get("samples", recipe.inputs["reference"]),
+                "items": len(images),
+                **facts,
+            },
+            "remarks": remarks,
+            "scoring_sha256": digest(of_scoring(self.experiment)),
             "recipe": recipe.as_dict(),
         }
-        write_json(path, content)
-
-    def _features(self, images: np.ndarray) -> dict[str, Tensor]:
-        return extract(self.extractor, images, self.device)
-
-    def _statistics(self, features: dict[str, Tensor]) -> dict[str, dict[str, np.ndarray]]:
-        return {layer: fid_features_to_statistics(features[layer].double()) for layer in ("pool", "spatial")}
+        write_json(target, content)
+        return target
 
 
 def run(experiment: Experiment, names: list[str]) -> list[Path]:
@@ -108,20 +114,24 @@ def _score_run(scorer: Scorer, name: str) -> list[Path]:
         inputs = {**scorer.inputs, "samples": samples.artefact.digest}
         recipe = Recipe("score", of_score(experiment, name, sampler), inputs)
         path = paths.score(name, sampler, experiment.score.protocol)
-        facts = {"items": len(samples.labels), "nfe": samples.artefact.facts["nfe"], "seed": seed}
-        scorer.write(path, recipe, scorer.score(samples.images, samples.labels), facts)
-        written.append(path)
+        facts = {"path": str(samples.artefact.folder), "nfe": samples.artefact.facts["nfe"], "seed": seed}
+        written.append(scorer.write(path, recipe, samples.images, samples.labels, **facts))
     return written
 
 
 def _score_published(scorer: Scorer, name: str) -> Path:
-    experiment = scorer.experiment
-    file = Path(experiment.find_samples(name))
-    images = store.load_published(name, file, experiment.protocol.samples, scorer.reference.images)
-    recipe = Recipe("score", of_samples_score(experiment, name), {**scorer.inputs, "samples": file_digest(file)})
+    experiment, protocol = scorer.experiment, scorer.protocol
+    source = open_items(Path(experiment.find_samples(name)), protocol.clips, "samples")
+    where = f"score.samples.{name}: {source.path}"
+    check_admitted(where, source.shape[0], source.labels, protocol, experiment.score.protocol)
+    if source.shape[1:] != scorer.images.images.shape[1:]:
+        sizes = ("x".join(map(str, shape[1:])) for shape in (source.shape, scorer.images.images.shape))
+        raise UsageError("{}: images of {}, the reference's are {}; scale them first.".format(where, *sizes))
+    images = source.read(0, protocol.samples)
+    labels = None if source.labels is None else source.labels[: protocol.samples]
+    recipe = Recipe("score", of_samples_score(experiment, name), {**scorer.inputs, "samples": source.digest})
     path = paths.samples_score(name, experiment.score.protocol)
-    scorer.write(path, recipe, scorer.score(images), {"items": len(images), "nfe": None, "seed": None})
-    return path
+    return scorer.write(path, recipe, images, labels, path=str(source.path))
 
 
 def _score_floor(scorer: Scorer) -> Path:
@@ -132,6 +142,4 @@ def _score_floor(scorer: Scorer) -> Path:
     order = torch.randperm(len(other.labels), generator=generator("floor")).numpy()
     path = paths.floor(experiment.score.data, experiment.score.protocol)
     recipe = Recipe("score", of_scoring(experiment), scorer.inputs)
-    facts = {"items": len(other.labels), "nfe": None, "seed": None}
-    scorer.write(path, recipe, scorer.score(other.images[order], other.labels[order]), facts)
-    return path
+    return scorer.write(path, recipe, other.images[order], other.labels[order], path=str(other.artefact.folder))

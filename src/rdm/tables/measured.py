@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rdm import paths
+from rdm.data.sources import open_images
 from rdm.errors import ArtefactError
 from rdm.params import CONTROL, Experiment
 from rdm.params.dependencies import (
@@ -21,7 +22,7 @@ from rdm.params.dependencies import (
     of_score,
     of_scoring,
 )
-from rdm.provenance.files import digest, file_digest
+from rdm.provenance.files import digest
 from rdm.provenance.manifest import read
 
 METRICS = ("fid", "sfid", "is", "accuracy")
@@ -56,11 +57,10 @@ def read_scores(experiment: Experiment, system: str, sampler: str) -> dict[str, 
 
 
 def read_samples(experiment: Experiment, name: str) -> dict[str, Measured]:
-    """The scores of a published sample set, whose file must still be the one that was scored."""
-    path, file = paths.samples_score(name, experiment.score.protocol), Path(experiment.find_samples(name))
-    if not file.is_file():
-        raise ArtefactError(f"score.samples.{name}: {file} is not there; download it and name its path.")
-    score = _read(path, make_score(name), experiment, of_samples_score(experiment, name), file_digest(file))
+    """The scores of a published sample set, which must still be what was scored."""
+    path, source = paths.samples_score(name, experiment.score.protocol), Path(experiment.find_samples(name))
+    images = open_images(source)
+    score = _read(path, make_score(name), experiment, of_samples_score(experiment, name), images.digest)
     return {metric: Measured((score[metric],)) for metric in METRICS if metric in score}
 
 
@@ -90,8 +90,8 @@ def _read(
         raise ArtefactError(f"{path} is not there yet; run `{remedy}` first.")
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        protocol, recipe = content["protocol_digest"], content["recipe"]["parameters"]
-        values = {name: float(value) for name, value in content["values"].items()}
+        protocol, recipe = content["scoring_sha256"], content["recipe"]["parameters"]
+        values = {name: float(estimate["value"]) for name, estimate in content["values"].items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ArtefactError(f"{path} is damaged; run `{remedy}` again.") from None
     if protocol != digest(of_scoring(experiment)):

@@ -1,0 +1,87 @@
+"""Videos in files or in folders of frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path, PurePosixPath
+
+import av
+import numpy as np
+
+from rdm.data.sources.base import Videos, folder_labels, readable, require_size
+from rdm.data.sources.folders import open_folder
+from rdm.errors import UsageError
+
+# Each suffix has one container format: were it guessed from the content, a text could name other files to open.
+FORMATS = {".mp4": "mp4", ".mov": "mov", ".avi": "avi", ".gif": "gif", ".webm": "webm"}
+
+
+class VideoFiles(Videos):
+    """The video files in the folder `path`, as RGB. Labels: the outermost subfolders, if all are in one.
+
+    A read decodes from the first frame on, since few containers tell where a certain frame is.
+    """
+
+    def __init__(self, path: Path, files: list[str]) -> None:
+        self.path, self.files = path, files
+        self.labels = folder_labels(files)
+        self.count = len(files)
+        with _open(path / files[0]) as container:
+            self.frame_shape = (container.streams.video[0].height, container.streams.video[0].width, 3)
+
+    def length(self, index: int) -> int:
+        """How many frames video `index` has by its header; if that does not tell, they are counted."""
+        with _open(self.path / self.files[index]) as container:
+            return container.streams.video[0].frames or len([None for _ in container.decode(video=0)])
+
+    def read(self, index: int, frames: Sequence[int]) -> np.ndarray:
+        file, last = self.path / self.files[index], max(frames)
+        found: dict[int, np.ndarray] = {}
+        number = -1
+        with _open(file) as container:
+            for number, frame in enumerate(islice(container.decode(video=0), last + 1)):
+                if number in frames:
+                    found[number] = frame.to_ndarray(format="rgb24")
+                    require_size(file, found[number].shape, self.path / self.files[0], self.frame_shape)
+        if number < last:
+            raise UsageError(f"{file} ends after {number + 1} frames, before frame {last}; replace or remove it.")
+        return np.stack([found[frame] for frame in frames])
+
+
+@contextmanager
+def _open(file: Path) -> Iterator[av.container.InputContainer]:
+    with readable(file, "a video"), av.open(str(file), format=FORMATS[file.suffix.lower()]) as container:
+        streams = container.streams.video
+        if not streams or streams[0].codec_context is None:
+            raise UsageError(f"{file} holds no video of a known coding; remove it or encode it anew.")
+        streams[0].codec_context.options = {"err_detect": "explode"}  # else damaged frames are made up or left out
+        yield container
+
+
+class FrameFolders(Videos):
+    """Videos as folders of images below the folder `path`: each that directly holds some is one, sorted by name.
+
+    Labels: the outermost folders, if every video's folder is in another.
+    """
+
+    def __init__(self, path: Path, files: list[str]) -> None:
+        self.path, self.files = path, files
+        videos: dict[str, list[int]] = {}
+        for number, name in enumerate(files):
+            videos.setdefault(PurePosixPath(name).parent.as_posix(), []).append(number)
+        if "." in videos:
+            stray = files[videos["."][0]]
+            raise UsageError(f"{path} holds {stray}, which is in no video's folder; put each video's frames in one.")
+        self._videos = [videos[folder] for folder in sorted(videos)]
+        self._images = open_folder(path, files)
+        self.labels = folder_labels(sorted(videos))
+        self.count = len(videos)
+        self.frame_shape = self._images.shape[1:]
+
+    def length(self, index: int) -> int:
+        return len(self._videos[index])
+
+    def read(self, index: int, frames: Sequence[int]) -> np.ndarray:
+        return self._images.pick([self._videos[index][frame] for frame in frames])

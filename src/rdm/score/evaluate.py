@@ -1,0 +1,121 @@
+"""Every metric of a protocol from one set of features, each with its error bar."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from rdm.errors import UsageError
+from rdm.params.protocol import Protocol
+from rdm.score.features import Layers
+from rdm.score.frechet import bias_corrected, frechet_distance, in_blocks, standard_error
+from rdm.score.inception_score import inception_score
+from rdm.score.kernel import kernel_distance
+from rdm.score.neighbours import precision_recall
+from rdm.score.reference import Reference, layers_of
+from rdm.score.statistics import FeatureStatistics
+
+BLOCKS = 20  # of the jackknife
+ENOUGH = 2  # items for each dimension, for its bias to be corrected
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One metric.
+
+    standard_error: from the sampling of the samples alone: the reference is fixed, and so is the trained network.
+    bias_corrected: without the bias of order 1/n, where there is one.
+    spread: over splits or subsets, as evaluators print it; not an error of the value.
+    dimension: of the features.
+    """
+
+    value: float
+    standard_error: float
+    dimension: int
+    bias_corrected: float | None = None
+    spread: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; what does not apply is left out."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def evaluate(
+    protocol: Protocol, reference: Reference, layers: Layers, labels: np.ndarray | None, device: torch.device
+) -> dict[str, Estimate]:
+    """The protocol's metrics of features: layer name -> float32 (n, d).
+
+    labels: int64 (n,); with them a classifier's `accuracy`: how often it sees the label asked for.
+    Raises UsageError if the reference lacks what a metric needs.
+    """
+    estimates = {"fvd" if protocol.clips else "fid": _frechet(protocol, reference, layers["pool"], "pool")}
+    if protocol.sfid:
+        estimates["sfid"] = _frechet(protocol, reference, layers["spatial"], "spatial")
+    if protocol.inception_score is not None:
+        score = inception_score(layers["logits"], **protocol.inception_score.model_dump())
+        classes = layers["logits"].shape[1]
+        estimates["is"] = Estimate(score.value, score.standard_error, classes, score.bias_corrected, score.spread)
+    if protocol.precision_recall is not None:
+        rule = protocol.precision_recall
+        found = precision_recall(_items(reference)[: rule.reference], layers["pool"], rule.k, rule.half, device)
+        counts = {"precision": len(layers["pool"]), "recall": len(_items(reference)[: rule.reference])}
+        for name, count in counts.items():
+            share = getattr(found, name)
+            estimates[name] = Estimate(share, _binomial_error(share, count), layers["pool"].shape[1])
+    if protocol.kernel_distance is not None:
+        kernel = kernel_distance(_items(reference), layers["pool"], **protocol.kernel_distance.model_dump())
+        dimension = layers["pool"].shape[1]
+        estimates["kid"] = Estimate(kernel.value, kernel.standard_error, dimension, spread=kernel.spread)
+    if protocol.extractor == "classifier" and labels is not None and "logits" in layers:
+        share = float((layers["logits"].argmax(1) == labels).mean())
+        estimates["accuracy"] = Estimate(share, _binomial_error(share, len(labels)), layers["logits"].shape[1])
+    return estimates
+
+
+def _frechet(protocol: Protocol, reference: Reference, features: np.ndarray, layer: str) -> Estimate:
+    other = reference.moments[layer]
+    statistics = FeatureStatistics.of(features)
+    own = statistics.moments(protocol.ddof, protocol.mean)
+    enough = len(features) >= ENOUGH * statistics.dimension
+    return Estimate(
+        value=frechet_distance(own, other),
+        standard_error=standard_error(features, own, other),
+        dimension=statistics.dimension,
+        bias_corrected=bias_corrected(in_blocks(features, BLOCKS), other, protocol.ddof) if enough else None,
+    )
+
+
+def remarks_on(protocol: Protocol, layers: Layers) -> list[str]:
+    """What a reader of the values should know that only the features tell."""
+    remarks = []
+    for layer in layers_of(protocol):
+        count, dimension = layers[layer].shape
+        if count < ENOUGH * dimension:
+            remarks.append(
+                f"{count} items for {dimension} dimensions ({layer}): mostly bias, which cannot be corrected"
+            )
+    rule = protocol.inception_score
+    if rule is not None and rule.shuffle_seed is None and rule.splits != 1:
+        seen = layers["logits"].argmax(1)
+        alike, by_chance = (seen[1:] == seen[:-1]).mean(), np.square(np.bincount(seen) / len(seen)).sum()
+        if alike > by_chance + 0.25:  # labels may be missing, or not tell
+            remarks.append(
+                f"{alike:.0%} of neighbours look like one class, {by_chance:.0%} would by chance: if the samples are "
+                "sorted, the Inception Score is too low"
+            )
+    return remarks
+
+
+def _items(reference: Reference) -> np.ndarray:
+    if reference.features is None:
+        raise UsageError(
+            f"{reference.facts['path']} holds statistics alone; precision, recall and KID need the reference's images."
+        )
+    return reference.features
+
+
+def _binomial_error(share: float, count: int) -> float:
+    return float(np.sqrt(share * (1 - share) / count))

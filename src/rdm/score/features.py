@@ -1,0 +1,115 @@
+"""One pass of a network over a set of images or clips, for all metrics and several protocols at once."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import pairwise
+from typing import Any
+from typing import Protocol as Interface
+
+import numpy as np
+
+from rdm.errors import UsageError
+from rdm.params.protocol import Pixels, Protocol
+from rdm.progress import progress
+from rdm.score.extractors import Extractor
+
+READERS = 4  # threads that decode ahead of the network
+
+Layers = dict[str, np.ndarray]
+
+
+class Items(Interface):
+    """What is scored: images (N, H, W, C) or clips (N, T, H, W, C), uint8."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of all items together."""
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Items start to stop."""
+
+
+def stream(
+    items: Items, extractor: Extractor, ways: Sequence[Pixels | None], start: int, stop: int, what: str
+) -> Iterator[list[Layers]]:
+    """For each batch of items, its features prepared in each of these ways.
+
+    A part that starts at a multiple of the extractor's batch sees the same batches as the whole, so the same bits.
+    """
+    check_items(items, extractor)
+    bounds = [*range(start, stop, extractor.batch), stop]
+    with ThreadPoolExecutor(READERS) as readers, progress(f"{what}: features", stop - start) as bar:
+        ahead: deque[Future[np.ndarray]] = deque()
+        waiting = pairwise(bounds)
+        try:
+            for first, last in waiting:
+                ahead.append(readers.submit(items.read, first, last))
+                if len(ahead) <= READERS:
+                    continue
+                yield _features(ahead.popleft().result(), extractor, ways, bar)
+            while ahead:
+                yield _features(ahead.popleft().result(), extractor, ways, bar)
+        finally:
+            for future in ahead:
+                future.cancel()
+
+
+def _features(batch: np.ndarray, extractor: Extractor, ways: Sequence[Pixels | None], bar: Any) -> list[Layers]:
+    layers = [extractor.features(batch, way) for way in ways]
+    bar.update(len(batch))
+    return layers
+
+
+def extract(
+    items: Items, extractor: Extractor, ways: Sequence[Pixels | None], start: int, stop: int, what: str
+) -> list[Layers]:
+    """Layer name -> float32 (stop - start, d), for each way of preparing the items."""
+    gathered: list[Layers] = [{} for _ in ways]
+    done = 0
+    for batch in stream(items, extractor, ways, start, stop, what):
+        for whole, part in zip(gathered, batch, strict=True):
+            for name, values in part.items():
+                if name not in whole:
+                    whole[name] = np.empty((stop - start, values.shape[1]), np.float32)
+                whole[name][done : done + len(values)] = values
+        done += len(values)
+    return gathered
+
+
+def check_items(items: Items, extractor: Extractor) -> None:
+    """Raise UsageError for items that the network does not take."""
+    channels = items.shape[-1]
+    if channels != extractor.channels:
+        kinds = {1: "greyscale", 3: "RGB"}
+        raise UsageError(
+            f"{getattr(items, 'path', 'The images')}: {kinds.get(channels, channels)} images, but the {extractor.kind} "
+            f"takes {kinds[extractor.channels]}; convert them, or take another protocol."
+        )
+
+
+def preparation(protocol: Protocol, side: str, extractor: Extractor) -> dict[str, Any]:
+    """What features depend on beside the items: extractor, precision, pixels, clips. side: samples or reference."""
+    clips = None
+    if protocol.clips is not None:
+        other = "samples" if side == "reference" else "reference"
+        clips = protocol.clips.model_dump(exclude={other, f"{other}_videos"})
+    return {
+        "extractor": extractor.kind,
+        "weights": extractor.digest,
+        "precision": extractor.precision,
+        "pixels": protocol.pixels.model_dump() if protocol.pixels else None,
+        "clips": clips,
+    }
+
+
+def check_preparation(there: dict[str, Any], now: dict[str, Any], where: str, name: str) -> None:
+    """Raise UsageError if features were prepared otherwise than protocol `name` does."""
+    for key, value in now.items():
+        if there.get(key) != value:
+            raise UsageError(
+                f"{where} was made for another protocol than {name!r} ({key}: {there.get(key)} there, {value} here); "
+                "make it again under this one."
+            )

@@ -1,0 +1,141 @@
+"""`rdm score features`: features of an index range, so that a large set can be worked off by independent jobs.
+
+A folder of parts is a sample set like any other: together they hold the bits that one pass would give.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from rdm.errors import UsageError
+from rdm.params.protocol import Protocol
+from rdm.provenance.files import whole_file
+from rdm.score.features import Layers, check_preparation, extract, preparation
+from rdm.score.inputs import Settings, check_admitted, extractor_of, open_items
+
+PATTERN = "features-*.safetensors"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A complete folder of parts. shape: (n,). labels: int64 (n,) or None. digest: of the samples they are of."""
+
+    path: Path
+    files: tuple[Path, ...]
+    shape: tuple[int]
+    labels: np.ndarray | None
+    digest: str
+    prepared: dict[str, Any]
+
+    def layers(self) -> Layers:
+        """Layer name -> float32 (n, d)."""
+        loaded = [_load(file) for file in self.files]
+        return {name: np.concatenate([part[name] for part in loaded]) for name in loaded[0] if name != "labels"}
+
+    def check(self, prepared: dict[str, Any], name: str) -> None:
+        """Raise UsageError if they were prepared otherwise than protocol `name` does."""
+        check_preparation(self.prepared, prepared, str(self.path), name)
+
+
+def run(samples: Path, folder: Path, part: str, protocols: dict[str, Protocol], settings: Settings) -> Path:
+    """`rdm score features`: the features of part "i/n" of the samples; returns its file."""
+    match = re.fullmatch(r"(\d+)/(\d+)", part)
+    if match is None:
+        raise UsageError(f"--part {part}: give I/N, such as 1/4.")
+    [(name, protocol)] = protocols.items()
+    items = open_items(samples, protocol.clips, "samples")
+    check_admitted(str(samples), items.shape[0], items.labels, protocol, name)
+    extractor = extractor_of(protocols, settings)
+    start, stop = bounds(protocol.samples, int(match[1]), int(match[2]), extractor.batch)
+    [layers] = extract(items, extractor, [protocol.pixels], start, stop, part)
+    labels = None if items.labels is None else items.labels[start:stop]
+    prepared = preparation(protocol, "samples", extractor)
+    return save(folder, layers, labels, start, protocol.samples, items.digest, prepared)
+
+
+def bounds(count: int, part: int, parts: int, batch: int) -> tuple[int, int]:
+    """The range of part 1 to `parts`: whole batches, so that each item meets the same neighbours as in one pass.
+
+    Raises UsageError for a part that does not exist, and for more parts than batches.
+    """
+    batches = -(-count // batch)
+    if not 1 <= part <= parts:
+        raise UsageError(f"--part {part}/{parts}: parts are numbered from 1 to {parts}.")
+    if parts > batches:
+        raise UsageError(f"--part {part}/{parts}: {count} items are {batches} batches; take at most so many parts.")
+    edges = [min(count, batch * (batches * i // parts)) for i in range(parts + 1)]
+    return edges[part - 1], edges[part]
+
+
+def save(
+    folder: Path,
+    layers: Layers,
+    labels: np.ndarray | None,
+    start: int,
+    total: int,
+    digest: str,
+    prepared: dict[str, Any],
+) -> Path:
+    """Write items start to start + n of `total`; returns the file, whose name tells its range."""
+    tensors = dict(layers) if labels is None else {**layers, "labels": labels}
+    stop = start + len(layers["pool"])
+    path = folder / f"features-{start:08d}-{stop:08d}.safetensors"
+    about = {"start": start, "stop": stop, "total": total, "samples": digest, "preparation": prepared}
+    with whole_file(path) as temporary:
+        save_file(tensors, temporary, {"rdm": json.dumps(about, sort_keys=True)})
+    return path
+
+
+def is_parts(path: Path) -> bool:
+    """Whether this is a folder of parts."""
+    return path.is_dir() and any(path.glob(PATTERN))
+
+
+def open_parts(path: Path) -> Parts:
+    """Read what the parts say of themselves. Raises UsageError if they are not of one set, or do not cover it."""
+    files = tuple(sorted(path.glob(PATTERN)))
+    said = [_about(file) for file in files]
+    for file, one in zip(files, said, strict=True):
+        for key in ("total", "samples", "preparation"):
+            if one[key] != said[0][key]:
+                raise UsageError(
+                    f"{file} and {files[0].name} are of different {key}; keep the parts of one set in a folder."
+                )
+    reached = 0
+    for one in said:
+        if one["start"] != reached:
+            raise UsageError(f"{path}: items {reached} to {one['start']} are not there (or twice); run their part.")
+        reached = one["stop"]
+    if reached != said[0]["total"]:
+        raise UsageError(f"{path}: items {reached} to {said[0]['total']} are not there yet; run their part.")
+    labels = [part["labels"] for part in map(_load, files) if "labels" in part]
+    return Parts(
+        path,
+        files,
+        (reached,),
+        np.concatenate(labels) if labels else None,
+        said[0]["samples"],
+        said[0]["preparation"],
+    )
+
+
+def _about(file: Path) -> dict[str, Any]:
+    try:
+        with safe_open(file, framework="numpy") as content:
+            said: dict[str, Any] = json.loads(content.metadata()["rdm"])
+            return said
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{file} is no whole part of `rdm score features` ({error}); run it again.") from None
+
+
+def _load(file: Path) -> Layers:
+    with safe_open(file, framework="numpy") as content:
+        return {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118

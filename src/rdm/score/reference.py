@@ -1,0 +1,180 @@
+"""What samples are compared with: the moments of real items, and those items' features where a metric needs them.
+
+Our file is an npz: `mu, sigma` (pool) and `mu_s, sigma_s` (spatial, NHWC) under the names that ADM's evaluator,
+pytorch-fid and torch-fidelity's users know, `features` (float32) if precision, recall or KID need them, and in `rdm`
+a JSON text: how the features were prepared, from which items, by which versions.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rdm.data.sources import open_images
+from rdm.errors import UsageError
+from rdm.params.protocol import Pixels, Protocol
+from rdm.provenance.files import file_digest, whole_file
+from rdm.score.extractors import Extractor
+from rdm.score.features import Items, Layers, check_preparation, extract, preparation, stream
+from rdm.score.foreign import read_statistics
+from rdm.score.statistics import FeatureStatistics, Moments
+
+KEYS = {"pool": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One side of every comparison.
+
+    moments: of the layers `pool` and, for sFID, `spatial`.
+    features: pool, float32 (n, d), of the items for precision, recall and KID; None if no metric needs them.
+    facts: where it came from: path, sha256, items, format, remark.
+    """
+
+    moments: dict[str, Moments]
+    features: np.ndarray | None
+    facts: dict[str, Any]
+
+
+def layers_of(protocol: Protocol) -> tuple[str, ...]:
+    """The layers whose moments a protocol compares."""
+    return ("pool", "spatial") if protocol.sfid else ("pool",)
+
+
+def measure(
+    items: Items, protocols: Sequence[Protocol], extractor: Extractor, facts: dict[str, Any]
+) -> list[Reference]:
+    """The reference of each protocol from one pass over the items; protocols with clips must share their rule."""
+    count = items.shape[0]
+    ways: list[Pixels | None] = list(dict.fromkeys(protocol.pixels for protocol in protocols))
+    limits = [_kept(protocol, count) for protocol in protocols]
+    statistics: list[dict[str, FeatureStatistics]] = [{} for _ in ways]
+    kept: list[list[np.ndarray]] = [[] for _ in ways]
+    for batch in stream(items, extractor, ways, 0, count, "reference"):
+        for sums, rows, layers in zip(statistics, kept, batch, strict=True):
+            _add(sums, layers)
+            if sum(map(len, rows)) < max(limits):
+                rows.append(layers["pool"])
+    references = []
+    for protocol, limit in zip(protocols, limits, strict=True):
+        way = ways.index(protocol.pixels)
+        moments = {name: statistics[way][name].moments(protocol.ddof, protocol.mean) for name in layers_of(protocol)}
+        features = np.concatenate(kept[way])[:limit] if limit else None
+        references.append(Reference(moments, features, {**facts, "items": count}))
+    return references
+
+
+def _add(sums: dict[str, FeatureStatistics], layers: Layers) -> None:
+    for name in KEYS.keys() & layers.keys():
+        sums.setdefault(name, FeatureStatistics(layers[name].shape[1])).add(layers[name])
+
+
+def _kept(protocol: Protocol, count: int) -> int:
+    """How many items' features a protocol needs, of `count`."""
+    if protocol.kernel_distance is not None:
+        return count
+    if protocol.precision_recall is not None:
+        return min(protocol.precision_recall.reference or count, count)
+    return 0
+
+
+def is_statistics(path: Path) -> bool:
+    """Whether this file holds moments rather than items."""
+    if path.suffix == ".npz" and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            return "mu.npy" in archive.namelist()
+    return path.suffix in (".pkl", ".pickle", ".pt")
+
+
+def save(path: Path, reference: Reference, protocol: Protocol, extractor: Extractor, versions: dict[str, str]) -> Path:
+    """Write a reference file, whole or not at all; returns its path."""
+    if path.suffix != ".npz":
+        raise UsageError(f"{path}: a reference file ends in .npz; give it such a name.")
+    said = {
+        "preparation": preparation(protocol, "reference", extractor),
+        "mean": protocol.mean,
+        "ddof": protocol.ddof,
+        "counts": {name: moments.count for name, moments in reference.moments.items()},
+        "facts": reference.facts,
+        "versions": versions,
+    }
+    arrays: dict[str, Any] = {"rdm": np.array(json.dumps(said, sort_keys=True))}
+    for name, moments in reference.moments.items():
+        mu, sigma = KEYS[name]
+        arrays |= {mu: moments.mean, sigma: moments.covariance}
+    if reference.features is not None:
+        arrays["features"] = reference.features
+    with whole_file(path) as temporary, temporary.open("wb") as stream_:
+        np.savez(stream_, **arrays)
+    return path
+
+
+def about(path: Path) -> dict[str, Any] | None:
+    """What a reference file of ours says of itself; None for any other file."""
+    if path.suffix != ".npz" or not zipfile.is_zipfile(path):
+        return None
+    with np.load(path, allow_pickle=False) as content:
+        if "rdm" not in content:
+            return None
+        said: dict[str, Any] = json.loads(str(content["rdm"]))
+        return said
+
+
+def load(path: Path, protocol: Protocol, name: str, extractor: Extractor) -> Reference:
+    """A statistics file, ours or another evaluator's, for the protocol `name`.
+
+    Raises UsageError for a file of another protocol, extractor or dimension, and one that lacks what the protocol
+    compares.
+    """
+    foreign = read_statistics(path)
+    said = about(path)
+    facts = {"path": str(path), "sha256": file_digest(path), "format": foreign.format}
+    features = None
+    if said is not None:
+        check_preparation(said["preparation"], preparation(protocol, "reference", extractor), str(path), name)
+        rules = {"mean": protocol.mean, "ddof": protocol.ddof}
+        check_preparation({key: said[key] for key in rules}, rules, str(path), name)
+        facts |= {"built_from": said["facts"]}
+        layers = {k: replace(m, count=said["counts"][k]) for k, m in foreign.layers.items()}
+        with np.load(path, allow_pickle=False) as content:
+            features = content.get("features")
+    else:
+        facts["remark"] = "; ".join(
+            filter(None, [foreign.note, "preparation taken on trust: the file does not name it"])
+        )
+        layers = {k: _with_ddof(m, protocol.ddof, path) for k, m in foreign.layers.items()}
+    for layer in layers_of(protocol):
+        if layer not in layers:
+            raise UsageError(
+                f"{path} has no {'_'.join(KEYS[layer])}, which protocol {name!r} compares; build a reference."
+            )
+    if layers["pool"].dimension != extractor.dimension:
+        raise UsageError(
+            f"{path} has {layers['pool'].dimension} dimensions, the {extractor.kind} {extractor.dimension}; "
+            "take the reference that belongs to the extractor."
+        )
+    return Reference({layer: layers[layer] for layer in layers_of(protocol)}, features, facts)
+
+
+def with_images(found: Reference, path: Path, protocol: Protocol, extractor: Extractor) -> Reference:
+    """ADM's statistics files hold images for precision and recall beside the moments: add their features."""
+    if found.features is not None or _kept(protocol, 1) == 0 or not read_statistics(path).images:
+        return found
+    images = open_images(path)
+    [layers] = extract(images, extractor, [protocol.pixels], 0, _kept(protocol, images.shape[0]), "reference")
+    return replace(found, features=layers["pool"])
+
+
+def _with_ddof(moments: Moments, ddof: int, path: Path) -> Moments:
+    """Moments of a foreign file, whose divisor is count - 1, with the protocol's divisor."""
+    if ddof == 1:
+        return moments
+    if moments.count is None:
+        raise UsageError(f"{path} does not say of how many items it is, which ddof: {ddof} needs; build a reference.")
+    return replace(moments, covariance=moments.covariance * (moments.count - 1) / (moments.count - ddof))

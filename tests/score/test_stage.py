@@ -1,0 +1,202 @@
+"""Scores of runs against closed forms, second derivations and torch-fidelity."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch_fidelity
+
+from rdm import paths
+from rdm.data import stage as data
+from rdm.errors import ArtefactError, RdmError, UsageError
+from rdm.params.schema import Classifier, Inception, Row
+from rdm.score import classifier, stage
+from rdm.score.classifier import ConvNet, as_tensor
+from rdm.tables.build import build_table1
+from tests.conftest import ROOT
+from tests.score.reference_formulas import frechet, inception
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def scorer(workspace, experiment):
+    return stage.Scorer(experiment)
+
+
+def values_of(scorer, images, labels=None):
+    estimates, _ = scorer.score(images, labels)
+    return {name: estimate.value for name, estimate in estimates.items()}
+
+
+def pooled(scorer, images):
+    return scorer.extractor.features(images)["pool"]
+
+
+def test_a_set_against_itself(scorer):
+    reference = scorer.images
+    values = values_of(scorer, reference.images, reference.labels)
+    assert abs(values["fid"]) < 1e-9
+    assert abs(values["sfid"]) < 1e-9
+    assert 1 <= values["is"] <= 10
+
+
+def test_values_equal_the_textbook(scorer, experiment):
+    """From the network's own outputs, batch by batch as one call."""
+    images = data.load(experiment, "tiny", "train").images[:700]
+    labels = np.zeros(700, np.int64)
+    values = values_of(scorer, images, labels)
+    network = classifier.load(paths.extractor("tiny") / "model.safetensors")
+    with torch.inference_mode():
+        pool, spatial, logits = (t.numpy() for t in network(as_tensor(images)))
+        reference = [t.numpy() for t in network(as_tensor(scorer.images.images))]
+    assert values["fid"] == pytest.approx(frechet(pool, reference[0]), rel=1e-5)
+    assert values["sfid"] == pytest.approx(frechet(spatial, reference[1]), rel=1e-5)
+    assert values["is"] == pytest.approx(inception(logits), rel=1e-6)
+    assert values["accuracy"] == (logits.argmax(1) == labels).mean()
+
+
+class TensorImages(torch.utils.data.Dataset):
+    """uint8 images as torch-fidelity takes them."""
+
+    def __init__(self, images):
+        self.images = as_tensor(images)
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        return self.images[index]
+
+
+def test_equals_torch_fidelity_with_the_same_extractor(scorer, experiment):
+    """The classifier is registered with it; its FID is of a float32 mean."""
+    images = data.load(experiment, "tiny", "train").images[:700]
+    theirs = torch_fidelity.calculate_metrics(
+        input1=TensorImages(images),
+        input2=TensorImages(scorer.images.images),
+        feature_extractor="rdm-classifier",
+        feature_extractor_weights_path=paths.extractor("tiny") / "model.safetensors",
+        **{"fid": True, "isc": True, "isc_splits": 1, "samples_shuffle": False, "cuda": False, "verbose": False},
+    )
+    ours = values_of(scorer, images)
+    assert ours["fid"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-5)
+    assert ours["is"] == pytest.approx(theirs["inception_score_mean"], rel=1e-6)
+
+
+def test_noise_scores_worse_than_real(scorer, experiment):
+    train = data.load(experiment, "tiny", "train")
+    noisy = np.random.default_rng(0).integers(0, 256, train.images.shape, np.uint8)
+    real, noise = (values_of(scorer, images, train.labels) for images in (train.images, noisy))
+    assert noise["fid"] > 10 * real["fid"]
+    assert noise["accuracy"] < real["accuracy"]
+
+
+def test_layers_of_the_classifier():
+    """Seven channels of the map before the last block, channels last; the pooled map of the last block."""
+    for clips, shape in ((False, (16, 16)), (True, (8, 16, 16))):
+        network = ConvNet((8, 9, 12), image_channels=1, classes=10, clips=clips).eval()
+        images = torch.randint(0, 256, (2, 1, *shape), dtype=torch.uint8)
+        hidden = images.float() / 127.5 - 1
+        for block in network.blocks[:2]:
+            hidden = (torch.nn.functional.max_pool3d if clips else torch.nn.functional.max_pool2d)(block(hidden), 2)
+        pool, spatial, logits = network(images)
+        assert torch.equal(spatial.view(2, *(size // 4 for size in shape), 7), hidden[:, :7].movedim(1, -1))
+        torch.testing.assert_close(pool, network.blocks[2](hidden).flatten(2).mean(2))
+        torch.testing.assert_close(logits, network.classify(pool))
+
+
+def test_pooled_features_are_standardised(scorer, experiment):
+    train = data.load(experiment, "tiny", "train").images
+    spread = pooled(scorer, train).std(0, ddof=1)
+    np.testing.assert_allclose(spread[spread > 1e-3], 1, atol=1e-3)
+
+
+@pytest.mark.parametrize("change", [{"epochs": 2}, {"batch": 32}, {"learning_rate": 1e-2}, {"seed": 1}])
+def test_every_key_of_the_classifier_changes_it(workspace, experiment, change):
+    parameters = experiment.score.extractor
+    train = data.load(experiment, "tiny", "train")
+    before = classifier.fit(parameters, train, CPU).classify.weight
+    after = classifier.fit(parameters.model_copy(update=change), train, CPU).classify.weight
+    assert not torch.equal(before, after)
+
+
+def test_score_refuses_samples_of_a_replaced_run(workspace, experiment):
+    """The run was trained again, with other code or on another device: its old images are no longer its images."""
+    folder = workspace / paths.train("ci-dit-s0")
+    (folder / "log.jsonl").write_text("{}")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["log.jsonl"] = hashlib.sha256(b"{}").hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ArtefactError, match=r"another version of results/train/ci-dit-s0; run `rdm sample ci-dit-s0"):
+        stage.run(experiment, ["ci-dit-s0"])
+
+
+def test_score_refuses_samples_of_other_parameters(workspace, experiment):
+    other = experiment.sample["plain"].model_copy(update={"steps": 3})
+    changed = experiment.model_copy(update={"sample": {**experiment.sample, "plain": other}})
+    with pytest.raises(
+        ArtefactError, match=r"other parameters \(sample.steps: 2 there, 3 now\).*rdm sample ci-ldm4-s0"
+    ):
+        stage.run(changed, ["ci-ldm4-s0"])
+
+
+def test_extractor_verb_is_for_classifiers(workspace, experiment):
+    score = experiment.score.model_copy(update={"extractor": Inception(kind="inception", weights="x")})
+    with pytest.raises(UsageError, match="'inception', which is not trained here"):
+        classifier.run(experiment.model_copy(update={"score": score}))
+    assert isinstance(experiment.score.extractor, Classifier)
+    assert paths.extractor("tiny").is_dir()
+
+
+@pytest.fixture
+def with_published(workspace, experiment):
+    """The ci experiment with a published sample set: here, images that it drew itself."""
+    source = workspace / paths.sample("ci-dit-s0", "guided") / "00000.npz"
+    shutil.copy(source, workspace / "theirs.npz")
+    score = experiment.score.model_copy(update={"samples": {"theirs": "theirs.npz"}})
+    row = Row(row="ADM", samples="theirs")
+    tables = experiment.tables.model_copy(update={"rows": (*experiment.tables.rows, row)})
+    return experiment.model_copy(update={"score": score, "tables": tables})
+
+
+def test_published_samples_get_the_same_scores_as_our_own(with_published):
+    [path] = stage.run(with_published, ["theirs"])
+    ours = json.loads(paths.score("ci-dit-s0", "guided", "ci").read_text())["values"]
+    theirs = json.loads(path.read_text())["values"]
+    assert theirs == ours
+    table = build_table1(with_published, ROOT / "params" / "published.csv").set_index("method")
+    assert table.loc["ADM", "c2i_fid_ours"] == theirs["fid"]["value"]
+    assert table.loc["ADM", "c2i_fid_origin"] == "samples"
+    with Path("theirs.npz").open("ab") as stream:
+        stream.write(b"other images")
+    with pytest.raises(ArtefactError, match="is the score of earlier samples; run `rdm score theirs`"):
+        build_table1(with_published, ROOT / "params" / "published.csv")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "is not there"),
+        (b"not an npz", "cannot be read as a whole .npz"),
+        ({"arr_0": np.zeros((360, 16, 16, 1), np.float32)}, "float32"),
+        ({"arr_0": np.zeros((360, 16, 16, 3), np.uint8)}, "images of 16x16x3, the reference's are 16x16x1"),
+        ({"arr_0": np.zeros((300, 16, 16, 1), np.uint8)}, "holds 300 samples, protocol 'ci' scores 360"),
+        ({"images": np.zeros((360, 16, 16, 1), np.uint8)}, "holds no arr_0"),
+    ],
+    ids=["missing", "broken", "float", "colour", "few", "name"],
+)
+def test_published_samples_of_another_kind_are_refused(workspace, with_published, content, message):
+    file = workspace / "theirs.npz"
+    file.unlink()
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    elif content is not None:
+        np.savez(file, **content)
+    with pytest.raises(RdmError, match=message):
+        stage.run(with_published, ["theirs"])
+    assert not (workspace / paths.samples_score("theirs", "ci")).exists()
