@@ -13,19 +13,17 @@ import argparse
 import copy
 import json
 import platform
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import diffusers
 import torch
+from timing import device_name, paired, ratio
 from torch import nn
 
 from rdm.models.gates import Gating, attach_gates, fold_gates, gate_parameters
 from rdm.models.zoo import build_network
 from rdm.params.schema import DiT
-from rdm.progress import progress
 
 RESULTS = Path(__file__).parent / "results"
 LATENT, CLASSES = [4, 32, 32], 1000
@@ -58,19 +56,19 @@ def main() -> None:
         networks = {"ungated": copy.deepcopy(base)}
         networks |= {name: attach_gates(copy.deepcopy(base), gating) for name, gating in GATED.items()}
         steps = {name: training_step(prepared(model, compiled), inputs) for name, model in networks.items()}
-        rows += measured("training step", compiled, steps, arguments.rounds, device)
+        rows += measured("training step", compiled, steps, arguments.rounds)
         folded = attach_gates(copy.deepcopy(base), FOLDABLE)
         for parameter in gate_parameters(folded):
             nn.init.normal_(parameter, std=0.1)
         plain = {"ungated": copy.deepcopy(base), "folded": fold_gates(folded)}
         passes = {name: inference(prepared(model, compiled), inputs) for name, model in plain.items()}
-        rows += measured("inference", compiled, passes, arguments.rounds, device)
+        rows += measured("inference", compiled, passes, arguments.rounds)
     result = {
         "network": network.model_dump(),
         "tokens": 256,
         "batch": batch,
         "dtype": str(dtype),
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else processor(),
+        "device": device_name(device),
         "threads": 1,
         "rounds": arguments.rounds,
         "versions": {
@@ -127,51 +125,13 @@ def inference(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Callable[[]
     return step
 
 
-def measured(
-    what: str, compiled: bool, steps: dict[str, Callable[[], None]], rounds: int, device: torch.device
-) -> list[dict[str, object]]:
+def measured(what: str, compiled: bool, steps: dict[str, Callable[[], None]], rounds: int) -> list[dict[str, object]]:
     """A row per network: median seconds, and median and quartiles of its ratio to the ungated one of the same round."""
-    for step in steps.values():
-        for _ in range(3):
-            step()
-    names = list(steps)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    with progress(f"{what}{', compiled' if compiled else ''}", rounds) as bar:
-        for number in range(rounds):
-            turn = number % len(names)
-            for name in names[turn:] + names[:turn]:
-                synchronise(device)
-                started = time.perf_counter()
-                steps[name]()
-                synchronise(device)
-                seconds[name].append(time.perf_counter() - started)
-            bar.update()
-    rows: list[dict[str, object]] = []
-    for name in names:
-        ratios = [own / ungated for own, ungated in zip(seconds[name], seconds["ungated"], strict=True)]
-        low, middle, high = statistics.quantiles(ratios, n=4)
-        row = {
-            "what": what,
-            "compiled": compiled,
-            "network": name,
-            "seconds": round(statistics.median(seconds[name]), 5),
-        }
-        rows.append({**row, "ratio": round(middle, 4), "quartiles": [round(low, 4), round(high, 4)]})
-    return rows
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait until the device has done all that it was asked for."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-
-
-def processor() -> str:
-    """The CPU's name."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor()
+    seconds = paired(f"{what}{', compiled' if compiled else ''}", steps, rounds, warm_up=3)
+    return [
+        {"what": what, "compiled": compiled, "network": name, **ratio(own, seconds["ungated"])}
+        for name, own in seconds.items()
+    ]
 
 
 if __name__ == "__main__":

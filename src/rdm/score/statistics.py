@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from scipy.linalg.blas import dsyrk
+from scipy.linalg.blas import dsyr, dsyrk
 
 from rdm.errors import UsageError
 from rdm.provenance.files import whole_file
@@ -46,9 +46,9 @@ class FeatureStatistics:
     def __init__(self, dimension: int) -> None:
         self.dimension = dimension
         self.count = 0
-        self._rows = np.empty((0, dimension))
+        self._kept: list[np.ndarray] = []
         self._sum = np.zeros(dimension)
-        self._outer: np.ndarray | None = None  # upper triangle; None while the rows are kept
+        self._outer: np.ndarray | None = None  # lower triangle; None while the items are kept
         self._sum_float32 = np.zeros((1, dimension), np.float32)
 
     @classmethod
@@ -62,23 +62,34 @@ class FeatureStatistics:
         """Add features (n, d). Raises UsageError for another d, and for values that are not finite."""
         if features.ndim != 2 or features.shape[1] != self.dimension:
             raise UsageError(f"Features of shape {features.shape} cannot be added to statistics of {self.dimension}.")
-        if not np.isfinite(features).all():
+        items = np.asarray(features, np.float64)
+        total = items.sum(0)
+        if not np.isfinite(total).all():
             raise UsageError("The features are not all finite; look at the images, and at the extractor's weights.")
         # row after row, as np.mean over float32 features does: whatever the batches, the same bits
         rows = np.vstack([self._sum_float32, features.astype(np.float32, copy=False)])
         self._sum_float32 = np.add.reduce(rows, axis=0, keepdims=True)
-        self._add(np.asarray(features, np.float64))
+        self._add(items, total)
 
-    def _add(self, rows: np.ndarray) -> None:
+    def _add(self, rows: np.ndarray, total: np.ndarray) -> None:
         self.count += len(rows)
-        if self._outer is None:
-            self._rows = np.vstack([self._rows, rows])
-            if self.count <= self.dimension:
-                return
-            rows, self._rows = self._rows, np.empty((0, self.dimension))
-            self._outer = np.zeros((self.dimension, self.dimension), order="F")
-        self._sum += rows.sum(0)
-        self._outer = dsyrk(1.0, rows.T, beta=1.0, c=self._outer, overwrite_c=1)
+        self._sum = self._sum + total
+        if self._outer is not None:
+            self._outer = dsyrk(1.0, rows.T, beta=1.0, c=self._outer, lower=1, overwrite_c=1)
+            return
+        self._kept.append(rows)
+        if self.count > self.dimension:
+            self._sum_up()
+
+    @property
+    def _rows(self) -> np.ndarray:
+        """The kept items, float64 (n, d)."""
+        return np.concatenate([np.empty((0, self.dimension)), *self._kept])
+
+    def _sum_up(self) -> None:
+        """Give up the items for their sums."""
+        rows, self._kept = self._rows, []
+        self._outer = dsyrk(1.0, rows.T, lower=1)
 
     def merge(self, other: FeatureStatistics) -> None:
         """Add the items of another FeatureStatistics."""
@@ -86,14 +97,13 @@ class FeatureStatistics:
             raise UsageError(f"Statistics of {other.dimension} and of {self.dimension} dimensions cannot be merged.")
         self._sum_float32 = self._sum_float32 + other._sum_float32
         if other._outer is None:
-            self._add(other._rows)
+            self._add(other._rows, other._sum)
             return
         if self._outer is None:
-            rows, self._rows = self._rows, np.empty((0, self.dimension))
-            self._sum, self._outer = rows.sum(0), np.asfortranarray(dsyrk(1.0, rows.T))
+            self._sum_up()
         self.count += other.count
         self._sum = self._sum + other._sum
-        self._outer += other._outer
+        self._outer = self._outer + other._outer
 
     def less(self, part: FeatureStatistics) -> FeatureStatistics:
         """These items without those of `part`, which must be among them; for more than d items."""
@@ -102,10 +112,10 @@ class FeatureStatistics:
         if self._outer is None:
             raise ValueError("the items are kept one by one; merge those that should stay")
         if part._outer is None:
-            rest._outer = dsyrk(-1.0, part._rows.T, beta=1.0, c=self._outer)
-            rest._sum = self._sum - part._rows.sum(0)
+            rest._outer = dsyrk(-1.0, part._rows.T, beta=1.0, c=self._outer, lower=1)
         else:
-            rest._outer, rest._sum = self._outer - part._outer, self._sum - part._sum
+            rest._outer = self._outer - part._outer
+        rest._sum = self._sum - part._sum
         rest._sum_float32 = self._sum_float32 - part._sum_float32
         return rest
 
@@ -124,14 +134,13 @@ class FeatureStatistics:
         if self.count < 2:
             raise UsageError(f"Statistics need two items or more; there are {self.count}.")
         divisor = self.count - ddof
+        centre, root = self._sum / self.count, None
         if self._outer is None:
-            centre = self._rows.mean(0)
             root = (self._rows - centre).T / np.sqrt(divisor)
             covariance = root @ root.T
         else:
-            centre, root = self._sum / self.count, None
-            upper = np.triu(self._outer) - self.count * np.triu(np.outer(centre, centre))
-            covariance = (upper + np.triu(upper, 1).T) / divisor
+            covariance = dsyr(-self.count / divisor, centre, a=self._outer / divisor, lower=1, overwrite_a=1)
+            _mirror(covariance)
         if mean == "float32":
             centre = (self._sum_float32[0] / np.float32(self.count)).astype(np.float64)
         return Moments(centre, covariance, root, self.count)
@@ -149,10 +158,19 @@ class FeatureStatistics:
         with np.load(path, allow_pickle=False) as state:
             statistics = cls(len(state["sum"]))
             statistics.count = int(state["count"])
-            statistics._rows, statistics._sum = state["rows"], state["sum"]
+            statistics._kept, statistics._sum = [state["rows"]], state["sum"]
             statistics._sum_float32 = state["sum_float32"]
             statistics._outer = np.asfortranarray(state["outer"]) if state["outer"].size else None
         return statistics
+
+
+def _mirror(square: np.ndarray, block: int = 256) -> None:
+    """Copy the lower triangle onto the upper, in place; by blocks, so that both sides stay in the cache."""
+    for start in range(0, len(square), block):
+        stop = start + block
+        square[start:stop, stop:] = square[stop:, start:stop].T
+        diagonal = np.tril(square[start:stop, start:stop])
+        square[start:stop, start:stop] = diagonal + np.tril(diagonal, -1).T
 
 
 def merged(parts: Iterable[FeatureStatistics]) -> FeatureStatistics:
