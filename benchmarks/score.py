@@ -56,12 +56,17 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     with tempfile.TemporaryDirectory() as folder:
         weights = random_weights(Path(folder) / "random.pth")
-        rows = [] if device.type == "cuda" else measured(weights, arguments.rounds)
         count = arguments.images or (50_000 if device.type == "cuda" else 200)
-        whole = end_to_end(Path(folder), weights, device, count)
+        if device.type == "cuda":
+            rows, whole = [], end_to_end(Path(folder), weights, device, count)
+        else:
+            torch.set_num_threads(1)
+            with threadpool_limits(1):
+                rows = [*distances(arguments.rounds), *statistics(arguments.rounds), *features(weights, arguments.rounds)]
+                whole = end_to_end(Path(folder), weights, device, count)
     result = {
         "device": device_name(device),
-        "threads": 1,
+        "threads": torch.get_num_threads(),
         "rounds": arguments.rounds,
         "rows": rows,
         "end_to_end": whole,
@@ -75,13 +80,6 @@ def main() -> None:
         print("{what:28} {peer:16} {seconds:9.4f} s  ours is {ratio} x its time {quartiles}".format(**row))
     print(whole)
     print(path)
-
-
-def measured(weights: Path, rounds: int) -> list[Row]:
-    """Each part beside its peers, on one thread."""
-    torch.set_num_threads(1)
-    with threadpool_limits(1):
-        return [*distances(rounds), *statistics(rounds), *features(weights, rounds)]
 
 
 def compared(what: str, seconds: dict[str, list[float]], differences: dict[str, float]) -> list[Row]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from rdm.errors import UsageError
 from rdm.params import Experiment
@@ -17,6 +18,7 @@ def prepare(experiment: Experiment) -> torch.device:
     of one model agree between devices. Raises UsageError if the device asked for is not there.
     """
     torch.set_num_threads(experiment.threads)
+    threadpool_limits(experiment.threads)  # BLAS: its last bits depend on the number of threads
     return choose_device(experiment.device)
 
 

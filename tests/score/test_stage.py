@@ -153,6 +153,22 @@ def test_extractor_verb_is_for_classifiers(workspace, experiment):
     assert paths.extractor("tiny").is_dir()
 
 
+def test_a_reference_of_ones_own(workspace, experiment):
+    """Any file of images or statistics instead of the data set's split."""
+    np.savez("ours.npz", arr_0=data.load(experiment, "tiny", "test").images)
+    np.savez("other.npz", arr_0=data.load(experiment, "tiny", "train").images[:400])
+    values = []
+    for file in (None, "ours.npz", "other.npz"):
+        score = experiment.score.model_copy(update={"reference": file})
+        [path, *_] = stage.run(experiment.model_copy(update={"score": score}), ["ci-dit-s0"])
+        content = json.loads(path.read_text())
+        values.append(content["values"])
+        if file is not None:
+            assert content["reference"]["path"] == file
+    assert values[0] == values[1]
+    assert values[0]["fid"] != values[2]["fid"]
+
+
 @pytest.fixture
 def with_published(workspace, experiment):
     """The ci experiment with a published sample set: here, images that it drew itself."""

@@ -51,7 +51,7 @@ def of_sample(experiment: Experiment, run: str, sampler: str) -> Values:
 def of_scoring(experiment: Experiment) -> Values:
     """How images are scored, whatever images they are."""
     protocol = {"name": experiment.score.protocol, **experiment.protocol.model_dump()}
-    return {"protocol": protocol, **of_extractor(experiment)}
+    return {"protocol": protocol, "reference": experiment.score.reference, **of_extractor(experiment)}
 
 
 def of_score(experiment: Experiment, run: str, sampler: str) -> Values:

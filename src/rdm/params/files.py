@@ -68,7 +68,10 @@ def _change(content: dict[str, Any], change: str) -> None:
             raise ParameterError(f"--set {change}: there is no section {section!r}; see the keys in protocols.yaml.")
     if not equals or last not in content:
         raise ParameterError(f"--set {change}: give KEY=VALUE; {nearest(last, content)}")
-    content[last] = yaml.safe_load(text)
+    try:
+        content[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ParameterError(f"--set {change}: {text!r} is not a value; write it as in protocols.yaml.") from None
 
 
 def _check_rows(experiment: Experiment, path: Path) -> None:

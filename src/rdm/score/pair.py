@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from rdm.data.sources import Images
+from rdm.errors import UsageError
 from rdm.params.protocol import Protocol
 from rdm.score import parts, reference
 from rdm.score.clips import ClipItems
@@ -32,7 +33,7 @@ def score_pair(
     Raises UsageError, before any work where that is possible, for what a protocol does not admit.
     """
     started = time.monotonic()
-    remarks = {name: _check_samples(samples, protocol, name) for name, protocol in protocols.items()}
+    remarks = {name: _check_samples(samples, against, protocol, name) for name, protocol in protocols.items()}
     extractor = extractor_of(protocols, settings)
     references = _by_clips(protocols, lambda group: references_of(against, group, extractor))
     layers = _by_clips(protocols, lambda group: _layers_of(samples, group, extractor))
@@ -46,16 +47,26 @@ def score_pair(
                 "values": {metric: estimate.as_dict() for metric, estimate in estimates.items()},
                 "samples": facts,
                 "remarks": remarks[name] + remarks_on(protocol, features),
-                "seconds": round(time.monotonic() - started, 1),
+                "seconds": round(time.monotonic() - started, 3),
             }
         )
     return results
 
 
-def _check_samples(path: Path, protocol: Protocol, name: str) -> list[str]:
+def _check_samples(path: Path, against: Path, protocol: Protocol, name: str) -> list[str]:
     """Remarks about samples; raises UsageError for those that the protocol does not admit."""
     source = _open(path, protocol)
-    return check_admitted(str(path), source.shape[0], source.labels, protocol, name)
+    remarks = check_admitted(str(path), source.shape[0], source.labels, protocol, name)
+    if isinstance(source, parts.Parts) or reference.is_statistics(against):
+        return remarks
+    other = open_items(against, protocol.clips, "reference")
+    if other.shape[1:-1] != source.shape[1:-1]:
+        pair = ((against, other), (path, source))
+        sizes = [f"{where} holds items of {'x'.join(map(str, items.shape[1:-1]))}" for where, items in pair]
+        if protocol.extractor == "classifier":
+            raise UsageError(f"{', '.join(sizes)}; scale one of them, the {protocol.extractor} takes them as they are.")
+        remarks.append(", ".join(sizes))
+    return remarks
 
 
 def references_of(against: Path, protocols: dict[str, Protocol], extractor: Extractor) -> dict[str, Reference]:

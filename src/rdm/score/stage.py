@@ -25,6 +25,7 @@ from rdm.score.evaluate import Estimate, evaluate, remarks_on
 from rdm.score.extractors import build_extractor
 from rdm.score.features import extract
 from rdm.score.inputs import check_admitted, describe, open_items
+from rdm.score.pair import references_of
 
 FLOOR = "floor"  # scored like a run: the real images of the other split
 
@@ -59,9 +60,21 @@ class Scorer:
             weights, made = Path(parameters.weights), None
         self.extractor = build_extractor(parameters.kind, weights, self.device, self.protocol.weights)
         self.images = data.load(experiment, name, self.protocol.reference)
-        self.inputs = {"reference": self.images.artefact.digest, "extractor": made or self.extractor.digest}
-        facts = {"path": f"{paths.data(name)} ({self.protocol.reference})", "sha256": self.images.artefact.digest}
-        [self.reference] = reference.measure(InMemory(self.images.images), [self.protocol], self.extractor, facts)
+        self.reference = self._reference()
+        self.inputs = {"reference": self.reference.facts["sha256"], "extractor": made or self.extractor.digest}
+
+    def _reference(self) -> reference.Reference:
+        """Of the file that the parameters name, or of the data set's split."""
+        score = self.experiment.score
+        if score.reference is not None:
+            [found] = references_of(Path(score.reference), {score.protocol: self.protocol}, self.extractor).values()
+        else:
+            facts = {
+                "path": f"{paths.data(score.data)} ({self.protocol.reference})",
+                "sha256": self.images.artefact.digest,
+            }
+            [found] = reference.measure(InMemory(self.images.images), [self.protocol], self.extractor, facts)
+        return found
 
     def score(self, images: np.ndarray, labels: np.ndarray | None = None) -> tuple[dict[str, Estimate], list[str]]:
         """The protocol's metrics of uint8 (N, H, W, C) images, and remarks on them."""
@@ -76,7 +89,7 @@ class Scorer:
             **describe(self.protocol, self.experiment.score.protocol, self.extractor, self.reference),
             "values": {metric: estimate.as_dict() for metric, estimate in estimates.items()},
             "samples": {
-                "sha256": recipe.inputs.get("samples", recipe.inputs["reference"]),
+                "sha256": recipe.inputs["samples"],
                 "items": len(images),
                 **facts,
             },
@@ -141,5 +154,5 @@ def _score_floor(scorer: Scorer) -> Path:
     # shuffled: a data set may be stored class by class, and IS takes its parts in file order
     order = torch.randperm(len(other.labels), generator=generator("floor")).numpy()
     path = paths.floor(experiment.score.data, experiment.score.protocol)
-    recipe = Recipe("score", of_scoring(experiment), scorer.inputs)
+    recipe = Recipe("score", of_scoring(experiment), {**scorer.inputs, "samples": other.artefact.digest})
     return scorer.write(path, recipe, other.images[order], other.labels[order], path=str(other.artefact.folder))
