@@ -62,7 +62,11 @@ def main() -> None:
         else:
             torch.set_num_threads(1)
             with threadpool_limits(1):
-                rows = [*distances(arguments.rounds), *statistics(arguments.rounds), *features(weights, arguments.rounds)]
+                rows = [
+                    *distances(arguments.rounds),
+                    *statistics(arguments.rounds),
+                    *features(weights, arguments.rounds),
+                ]
                 whole = end_to_end(Path(folder), weights, device, count)
     result = {
         "device": device_name(device),

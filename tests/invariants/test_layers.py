@@ -21,7 +21,7 @@ FLOORS = [
     {"tables"},
     {"cli"},
 ]
-ONLY_IN = {"click": {"cli"}, "torch_fidelity": {"score"}, "pandas": {"tables"}, "sklearn": {"data"}}
+ONLY_IN = {"click": {"cli"}, "torch_fidelity": {"score"}, "pandas": {"tables"}, "sklearn": {"data"}, "av": {"data"}}
 MODULES = sorted(SOURCE.rglob("*.py"))
 
 

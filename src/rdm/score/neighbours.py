@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rdm.errors import UsageError
 
-ROWS = 2000  # rows of the distance matrix that are held at a time
+ROWS = 1000  # rows of the distance matrix that are held at a time
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,7 @@ def save(path: Path, reference: Reference, protocol: Protocol, extractor: Extrac
         "preparation": preparation(protocol, "reference", extractor),
         "mean": protocol.mean,
         "ddof": protocol.ddof,
+        "features": 0 if reference.features is None else len(reference.features),
         "counts": {name: moments.count for name, moments in reference.moments.items()},
         "facts": reference.facts,
         "versions": versions,

@@ -55,7 +55,7 @@ def explain(file: Path) -> list[Row]:
         )
     rows["images"] = "beside the statistics, for precision and recall" if foreign.images else "none"
     if said:
-        rows |= {"mean": said["mean"], "ddof": said["ddof"]}
+        rows |= {"features": said["features"], "mean": said["mean"], "ddof": said["ddof"]}
         for section in ("facts", "preparation", "versions"):
             rows |= {f"{section}: {key}": value for key, value in said[section].items() if value is not None}
     elif foreign.note:

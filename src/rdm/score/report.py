@@ -62,7 +62,9 @@ def compare(results: list[Result]) -> str:
         [
             tabulate(rows, headers="keys", disable_numparse=True),
             "",
-            f"n = {first['samples']['items']}, ± one standard error; in brackets the difference from {names[0]}.",
+            f"samples    {_source(first['samples'])}",
+            f"reference  {_source(first['reference'])}",
+            f"In brackets the difference from {names[0]}; ± one standard error.",
             *([f"All with {', '.join(changes)}."] if changes else []),
             "",
             tabulate(differing, headers="keys", disable_numparse=True) if differing else "No rule differs.",
@@ -73,7 +75,8 @@ def compare(results: list[Result]) -> str:
 
 def _source(facts: dict[str, Any]) -> str:
     count = f", {facts['items']} items" if "items" in facts else ""
-    return f"{facts['path']} (sha256 {facts['sha256'][:12]}{count})"
+    origin = f", built from {_source(facts['built_from'])}" if "built_from" in facts else ""
+    return f"{facts['path']} (sha256 {facts['sha256'][:12]}{count}){origin}"
 
 
 def _value(estimate: dict[str, Any] | None) -> str:

@@ -14,6 +14,7 @@ from rdm.errors import UsageError
 from rdm.provenance.files import whole_file
 
 Mean = Literal["float64", "float32"]
+ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class FeatureStatistics:
     def of(cls, features: np.ndarray) -> FeatureStatistics:
         """The statistics of features (n, d)."""
         statistics = cls(features.shape[1])
-        statistics.add(features)
+        for start in range(0, len(features), ROWS):  # so that the float64 copies stay small
+            statistics.add(features[start : start + ROWS])
         return statistics
 
     def add(self, features: np.ndarray) -> None:
