@@ -206,7 +206,7 @@ def extraction(path: Path, extractor: Extractor, count: int) -> tuple[float, flo
         np.array(images.read(start, min(count, start + extractor.batch)))
     reading = time.perf_counter() - started
     started = time.perf_counter()
-    extract(images, extractor, [TF1], 0, count, "samples")
+    extract(images, extractor, [TF1], ("pool", "spatial", "logits"), 0, count, "samples")
     return reading, time.perf_counter() - started
 
 

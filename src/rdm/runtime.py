@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 
 import torch
 from threadpoolctl import threadpool_limits
 
 from rdm.errors import UsageError
-from rdm.params import Experiment
+from rdm.params import DEVICE, Experiment
 
 
 def prepare(experiment: Experiment) -> torch.device:
@@ -29,6 +30,8 @@ def choose_device(name: str) -> torch.device:
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.enable_mem_efficient_sdp(False)  # its backward pass does not repeat itself
+    if re.fullmatch(DEVICE, name) is None:
+        raise UsageError(f"device: {name!r} is not known; choose auto, cpu, mps, cuda or cuda:N.")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:

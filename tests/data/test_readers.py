@@ -520,3 +520,23 @@ def test_frames_in_no_folder_and_of_two_sizes(tmp_path):
     refused(lambda: videos.read(3, [2]), "b/v3/002.png is 4x8x3 .* but .*a/v0/000.png is 6x8x3")
     Image.fromarray(IMAGES[0]).save(tmp_path / "set/0.png")
     refused(lambda: open_videos(tmp_path / "set"), "holds 0.png, which is in no video's folder")
+
+
+def test_numbers_in_frames_count_as_numbers(tmp_path):
+    """frame9 comes before frame10, as their makers mean it."""
+    (tmp_path / "clip").mkdir()
+    for number in range(12):
+        Image.fromarray(np.full((4, 4, 3), number, np.uint8)).save(tmp_path / "clip" / f"frame{number}.png")
+    assert open_videos(tmp_path).read(0, range(12))[:, 0, 0, 0].tolist() == list(range(12))
+
+
+def test_a_link_to_the_set_itself_adds_nothing(tmp_path):
+    save_folder(tmp_path / "set", labels=None)
+    (tmp_path / "set" / "again").symlink_to(tmp_path / "set")
+    assert open_images(tmp_path / "set").shape[0] == len(IMAGES)
+
+
+@pytest.mark.parametrize("labels", [LABELS.astype(np.float32), LABELS[:, None]])
+def test_labels_may_be_floats_or_a_column(tmp_path, labels):
+    np.savez(tmp_path / "set.npz", arr_0=IMAGES, arr_1=labels)
+    assert np.array_equal(open_images(tmp_path / "set.npz").labels, LABELS)

@@ -174,7 +174,7 @@ def test_weights_must_be_those_of_the_protocol(tmp_path):
     for digest in ("sha256:00000000", "git:" + 40 * "0"):
         with pytest.raises(UsageError, match=rf"is not the inception file that the protocol names \({digest}"):
             find_weights("inception", digest, file)
-    with pytest.raises(UsageError, match="trained here; name its folder with --weights"):
+    with pytest.raises(UsageError, match="is no published file; name one with --weights"):
         find_weights("classifier", None, None)
 
 

@@ -128,8 +128,16 @@ def test_content_that_makes_no_sense_is_refused(tmp_path, suffix, content, messa
 
 def test_rounding_is_not_taken_for_an_error(tmp_path):
     """Sums in another order leave a covariance symmetric, and the variances of dead channels zero, only nearly."""
-    sigma = changed(SIGMA + np.eye(6, k=1) * 1e-7, (5, 5), -1e-7)
+    sigma = SIGMA * (np.arange(6) < 5) * (np.arange(6) < 5)[:, None] + np.eye(6, k=1) * 1e-7
+    sigma[5, 5] = -1e-7
     read_statistics(write(tmp_path / "theirs.npz", {"mu": MU, "sigma": sigma}))
+
+
+def test_negative_eigenvalues_are_refused(tmp_path):
+    """All variances are fine, but no data has these correlations."""
+    path = write(tmp_path / "theirs.npz", {"mu": np.zeros(20), "sigma": np.eye(20) - 0.4 * np.ones((20, 20))})
+    with pytest.raises(UsageError, match="no covariance: it has the eigenvalue -7"):
+        read_statistics(path)
 
 
 @pytest.mark.parametrize("name", ["none.npz", "none.txt"])

@@ -9,6 +9,7 @@ from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
 from rdm.errors import UsageError
 from rdm.score import FeatureStatistics, Moments, frechet_distance
 from rdm.score.frechet import bias_corrected, in_blocks, standard_error
+from rdm.score.sampling import deal
 from tests.score.reference_formulas import frechet, relu_features
 
 
@@ -158,3 +159,37 @@ def test_bias_correction_is_the_textbook_jackknife():
     without = [np.delete(items, order[start::7], axis=0) for start in range(7)]
     values = [frechet_distance(FeatureStatistics.of(rest).moments(), reference) for rest in without]
     assert bias_corrected(blocks, reference) == pytest.approx(7 * whole - 6 * np.mean(values), rel=1e-8)
+
+
+def balanced(seed, count=1000, dimension=20):
+    """A mixture of ten classes in equal numbers, in cyclic order."""
+    centres = np.random.default_rng(7).normal(size=(10, dimension)) * 2
+    labels = np.arange(count) % 10
+    return centres[labels] + np.random.default_rng(seed).normal(size=(count, dimension)), labels
+
+
+def test_fixed_class_proportions_make_errors_smaller():
+    """As though the labels were random, the error would be too large, and the correction too."""
+    reference = FeatureStatistics.of(balanced(0, 200_000)[0]).moments()
+    draws = [balanced(seed) for seed in range(1, 31)]
+    moments = [FeatureStatistics.of(draw).moments() for draw, _ in draws]
+    values = [frechet_distance(own, reference) for own in moments]
+    known = [bias_corrected(in_blocks(draw, 10, labels), reference) for draw, labels in draws]
+    unknown = [bias_corrected(in_blocks(draw, 10), reference) for draw, _ in draws]
+    assert abs(np.mean(known)) < 0.15 * np.mean(values) < abs(np.mean(unknown))
+    without = [standard_error(draw, own, reference) for (draw, _), own in zip(draws, moments, strict=True)]
+    within = [standard_error(draw, own, reference, labels) for (draw, labels), own in zip(draws, moments, strict=True)]
+    assert np.std(values, ddof=1) < np.mean(within) < np.mean(without)
+
+
+def test_blocks_hold_their_share_of_each_class():
+    _, labels = balanced(0, 300)
+    member = deal(300, 10, labels)
+    for block in range(10):
+        assert (np.bincount(labels[member == block], minlength=10) == 3).all()
+    assert (np.bincount(deal(300, 7)) > 41).all()
+
+
+def test_statistics_out_of_range_are_refused():
+    with pytest.raises(UsageError, match="not finite"):
+        frechet_distance(Moments(np.full(3, 1e200), np.eye(3)), Moments(np.zeros(3), np.eye(3)))

@@ -79,3 +79,19 @@ def test_one_rule_of_splitting(logits, options):
 def test_more_splits_than_items_are_refused():
     with pytest.raises(UsageError, match="3 items cannot be split into 10 parts"):
         inception_score(np.zeros((3, 5)), splits=10)
+
+
+def test_fixed_class_proportions_make_the_error_smaller():
+    rng = np.random.default_rng(3)
+    labels = np.arange(600) % 10
+    sure = np.linspace(0, 6, 10)[labels]  # some classes are sure, some are not
+
+    def draw():
+        noise = rng.normal(size=(600, 10))
+        noise[np.arange(600), labels] += sure
+        return noise
+
+    scores = [inception_score(draw(), splits=1, strata=labels) for _ in range(100)]
+    observed = np.std([score.value for score in scores], ddof=1)
+    assert np.mean([score.standard_error for score in scores]) == pytest.approx(observed, rel=0.25)
+    assert inception_score(draw(), splits=1).standard_error > 1.5 * observed

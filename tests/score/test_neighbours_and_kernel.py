@@ -39,6 +39,13 @@ def test_rows_at_a_time_change_nothing(monkeypatch):
         assert precision_recall(REFERENCE, SAMPLES, 3, half) == whole
 
 
+def test_float16_gives_way_where_it_overflows():
+    """Squared distances above 65,504, as in ADM's evaluator."""
+    single = precision_recall(REFERENCE * 100, SAMPLES * 100)
+    assert precision_recall(REFERENCE * 100, SAMPLES * 100, half=True) == single
+    assert single == precision_recall(REFERENCE, SAMPLES)
+
+
 def test_a_set_is_inside_itself():
     assert precision_recall(REFERENCE, REFERENCE, 3) == neighbours.PrecisionRecall(1.0, 1.0)
 

@@ -153,10 +153,11 @@ def as_shards(images, path):
     [(as_npy, "s.npy"), (as_safetensors, "s.safetensors"), (as_folder, "s"), (as_zip, "s.zip"), (as_shards, "s")],
 )
 def test_every_kind_of_source_gives_the_same_score(folder, write, name):
-    expected = score("samples.npz")["values"]
+    np.savez("alone.npz", arr_0=pictures(1)[0])
     write(pictures(1)[0], folder / name)
-    found = score(name)["values"]
-    assert found == {metric: expected[metric] for metric in ("fid", "sfid", "is")}
+    assert score(name)["values"] == score("alone.npz")["values"]
+    expected = score("samples.npz")["values"]
+    assert all(estimate["value"] == expected[metric]["value"] for metric, estimate in score(name)["values"].items())
     assert score("samples.npz", name)["values"]["fid"]["value"] < 1e-9
 
 
@@ -201,10 +202,10 @@ def test_statistics_of_parts_merge_to_those_of_the_whole(folder):
         def read(self, start, stop):
             return self.images[start:stop]
 
-    [whole] = extract(Items(), extractor, [None], 0, 730, "test")
+    [whole] = extract(Items(), extractor, [None], ["pool"], 0, 730, "test")
     total = FeatureStatistics(20)
     for start, stop in ((0, 200), (200, 700), (700, 730)):
-        [part] = extract(Items(), extractor, [None], start, stop, "test")
+        [part] = extract(Items(), extractor, [None], ["pool"], start, stop, "test")
         total.merge(FeatureStatistics.of(part["pool"]))
     reference = FeatureStatistics.of(extractor.features(pictures(0)[0])["pool"])
     expected = frechet_distance(FeatureStatistics.of(whole["pool"]), reference)
@@ -235,7 +236,7 @@ def test_a_reference_file_stands_for_its_items(folder):
         ((*NET[:4], "--set", "ddof=0"), "another protocol than 'ci, ddof=0, samples=60' (ddof: 1 there, 0 here)"),
         ((*NET[:4], "--set", "mean=float32"), "(mean: float64 there, float32 here)"),
         ((*NET[:4], "--set", "sfid=true"), "has no mu_s_sigma_s"),
-        ((*NET[:4], "--set", "kernel_distance={}", "--set", "sfid=false"), "holds statistics alone"),
+        ((*NET[:4], "--set", "kernel_distance={}", "--set", "sfid=false"), "keeps the features of 0 items"),
     ],
 )
 def test_a_reference_of_another_protocol_is_refused(folder, options, message):
@@ -328,6 +329,34 @@ def test_kernel_distance_in_a_protocol(folder):
     assert score("samples.npz", "ref.npz", options)["values"]["kid"] == values["kid"]
 
 
+def test_parts_of_a_reference_stand_for_it(folder):
+    options = (*NET, "--set", "precision_recall={k: 3, reference: 12}")
+    rdm("features", "reference.npz", "parts", *options)
+    assert score("samples.npz", "parts", options)["values"] == score("samples.npz", options=options)["values"]
+    rdm("features", "reference.npz", "poor", *options, "--set", "sfid=false")
+    assert "poor lacks the layer 'spatial'" in rdm("samples.npz", "--against", "poor", *options, code=2)
+
+
+def test_precision_and_recall_take_references_from_all_classes(folder):
+    """Of a reference sorted by class, every class counts; a reference file that keeps too few items is refused."""
+    images, labels = pictures(0)
+    order = np.argsort(labels, kind="stable")
+    np.savez("sorted.npz", arr_0=images[order], arr_1=labels[order])
+    options = (*NET, "--set", "precision_recall={k: 3, reference: 20}")
+    extractor = build_extractor("classifier", Path("net.safetensors"), CPU)
+    real = extractor.features(images[order][np.arange(20) * 3])["pool"]
+    found = precision_recall(real, extractor.features(pictures(1)[0])["pool"])
+    assert score("samples.npz", "sorted.npz", options)["values"]["recall"]["value"] == found.recall
+    rdm("reference", "build", "sorted.npz", "ref.npz", *options)
+    more = (*NET, "--set", "precision_recall={k: 3, reference: 30}")
+    assert "features of 20 items, protocol" in rdm("samples.npz", "--against", "ref.npz", *more, code=2)
+
+
+def test_a_protocol_with_a_change_is_not_the_papers(folder):
+    [protocol] = load_protocols(ROOT / "params" / "protocols.yaml", ["adm50k"], ["samples=20"]).values()
+    assert not protocol.paper_scale
+
+
 # ---------------------------------------------------------------- clips
 
 CLIPS = ("--protocol", "moving_digits", "--weights", "clips.safetensors", "--set", "samples=24")
@@ -411,8 +440,8 @@ def test_logits_tell_an_order_that_labels_do_not():
     [protocol] = load_protocols(ROOT / "params" / "protocols.yaml", ["fashion"], ["sfid=false"]).values()
     labels = np.random.default_rng(0).integers(0, 10, 500)
     layers = {"pool": np.zeros((500, 20)), "logits": np.eye(10)[labels]}
-    assert remarks_on(protocol, layers) == []
-    [remark] = remarks_on(protocol, {**layers, "logits": np.eye(10)[np.sort(labels)]})
+    assert remarks_on(protocol, layers, labels) == []
+    [remark] = remarks_on(protocol, {**layers, "logits": np.eye(10)[np.sort(labels)]}, labels)
     assert remark.startswith("98% of neighbours look like one class, 10% would by chance")
 
 
@@ -449,8 +478,8 @@ def test_more_samples_than_the_protocol_scores(folder):
         (("samples.npz", "--against", "reference.npz"), "either --protocol or --compare-protocols"),
         (("a", "b", "--against", "reference.npz", *NET), "Give one SAMPLES"),
         (("samples.npz", "--protocol", "ci"), "add --against"),
-        (("samples.npz", "--against", "reference.npz", *NET[:2], *NET[4:]), "name its folder with --weights"),
-        (("samples.npz", "--against", "reference.npz", *NET, "--device", "tpu"), "'tpu' is not available"),
+        (("samples.npz", "--against", "reference.npz", *NET[:2], *NET[4:]), "name one with --weights"),
+        (("samples.npz", "--against", "reference.npz", *NET, "--device", "tpu"), "device: 'tpu' is not known"),
         (
             ("samples.npz", "--against", "small.npz", *NET),
             "small.npz holds items of 8x8, samples.npz holds items of 16x16",
@@ -460,6 +489,19 @@ def test_more_samples_than_the_protocol_scores(folder):
         (("verify", "clean_fid"), "no published files for protocol 'clean_fid'"),
         (("reference", "import", "reference.npz", "o.npz", *NET), "holds no statistics"),
         (("reference", "build", "reference.npz", "o.json", *NET), "ends in .npz"),
+        (("samples.npz", "--against", "reference.npz", *NET, "--out", "."), "ends in .json"),
+        (("features", "samples.npz", "samples.npz", *NET), "where a folder is needed"),
+        (("samples.npz", "--against", "broken.npz", *NET), "broken.npz"),
+        (("samples.npz", "--against", "unlike.npz", *NET), "cannot be read as a reference file"),
+        (("samples.npz", "--against", "reference.npz", *NET, "--weights", "list.pth"), "is not a file of classifier"),
+        (("samples.npz", "--against", "reference.npz", *NET, "--weights", "clips.safetensors"), "takes clips"),
+        (("samples.npz", "--against", "reference.npz", *NET, "--set", "weights=sha256:00000000"), "name another"),
+        (
+            ("samples.npz", "--against", "reference.npz", *NET, "--set", "inception_score.shuffle_seed=-1"),
+            "or equal to 0",
+        ),
+        (("samples.npz", "--against", "reference.npz", "--protocol", "ci,digits"), "'ci,digits' is not in"),
+        (("features", "samples.npz", "o", *NET, "--part", "1/" + 5000 * "9"), "give I/N"),
         (("reference", "explain", "none.npz"), "none.npz is not there"),
         (("--compare-protocols", "ci", "samples.npz"), "add --against"),
     ],
@@ -471,12 +513,12 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(folder, arguments, mes
     np.savez("small.npz", arr_0=images[:, :8, :8])
     Path("cut.npz").write_bytes(Path("samples.npz").read_bytes()[:5000])
     Path("evil.pkl").write_bytes(pickle.dumps(shutil.rmtree))
+    Path("broken.npz").write_bytes(Path("samples.npz").read_bytes()[:-30] + b"0" * 8 + b"PK" + b"1" * 20)
+    np.savez("unlike.npz", mu=np.zeros(20), sigma=np.eye(20), rdm=np.array("{}"))
+    torch.save([1, 2], "list.pth")
     before = sorted(Path().iterdir())
-    extra = (
-        ()
-        if "reference" in arguments[:1] or "verify" in arguments[:1] or "--against" not in arguments
-        else ("--out", "o.json")
-    )
+    scores = "--against" in arguments and "--out" not in arguments
+    extra = ("--out", "o.json") if scores else ()
     found = rdm(*arguments, *extra, code=2)
     assert message in found
     assert found.startswith("Error: ")

@@ -29,7 +29,7 @@ def scorer(workspace, experiment):
 
 
 def values_of(scorer, images, labels=None):
-    estimates, _ = scorer.score(images, labels)
+    estimates, _ = scorer.score(stage.InMemory.of(images), labels)
     return {name: estimate.value for name, estimate in estimates.items()}
 
 
@@ -47,8 +47,8 @@ def test_a_set_against_itself(scorer):
 
 def test_values_equal_the_textbook(scorer, experiment):
     """From the network's own outputs, batch by batch as one call."""
-    images = data.load(experiment, "tiny", "train").images[:700]
-    labels = np.zeros(700, np.int64)
+    images = data.load(experiment, "tiny", "train").images[:360]
+    labels = np.zeros(360, np.int64)
     values = values_of(scorer, images, labels)
     network = classifier.load(paths.extractor("tiny") / "model.safetensors")
     with torch.inference_mode():
@@ -75,7 +75,7 @@ class TensorImages(torch.utils.data.Dataset):
 
 def test_equals_torch_fidelity_with_the_same_extractor(scorer, experiment):
     """The classifier is registered with it; its FID is of a float32 mean."""
-    images = data.load(experiment, "tiny", "train").images[:700]
+    images = data.load(experiment, "tiny", "train").images[:360]
     theirs = torch_fidelity.calculate_metrics(
         input1=TensorImages(images),
         input2=TensorImages(scorer.images.images),

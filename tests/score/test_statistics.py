@@ -97,3 +97,12 @@ def test_other_dimensions_and_single_items_are_refused():
         FeatureStatistics(40).merge(FeatureStatistics(7))
     with pytest.raises(UsageError, match="two items or more; there are 1"):
         FeatureStatistics.of(np.ones((1, 4))).moments()
+
+
+def test_a_buffer_may_be_used_again():
+    buffer, statistics = np.empty((5, 20)), FeatureStatistics(20)
+    whole = relu_features(6, 15, 20).astype(np.float64)
+    for start in range(0, 15, 5):
+        buffer[:] = whole[start : start + 5]
+        statistics.add(buffer)
+    assert np.array_equal(statistics.moments().mean, FeatureStatistics.of(whole).moments().mean)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,19 @@ def check_known(name: str, names: dict[str, Any], what: str) -> None:
 
     if name not in names:
         raise UsageError(f"There is no {what} {name!r}; {nearest(name, names)}")
+
+
+def check_out(path: Path, suffix: str) -> None:
+    """Raise UsageError, before any work, unless a file with this suffix (or, without one, a folder) can be written."""
+    from rdm.errors import UsageError
+
+    if suffix and (path.suffix != suffix or path.is_dir()):
+        raise UsageError(f"{path}: the result is a file that ends in {suffix}; give it such a name.")
+    if not suffix and path.exists() and not path.is_dir():
+        raise UsageError(f"{path} is a file, where a folder is needed; name another.")
+    place = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
+    if not os.access(place, os.W_OK):
+        raise UsageError(f"{path}: {place} may not be written to; name another place.")
 
 
 def print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:

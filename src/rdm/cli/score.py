@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from rdm.cli.common import load_experiment, params_option, print_path, print_rows
+from rdm.cli.common import check_out, load_experiment, params_option, print_path, print_rows
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
@@ -122,21 +122,23 @@ def score_run(
         for path in stage.run(load_experiment(params_file), list(names)):
             print_path(path)
         return
-    chosen = [name for name in (compared or protocol or "").split(",") if name]
+    chosen = [protocol] if protocol else [name for name in (compared or "").split(",") if name]
     if len(names) != 1 or not chosen or bool(compared) == bool(protocol):
         raise UsageError("Give one SAMPLES, and with --against REFERENCE either --protocol or --compare-protocols.")
     protocols = _protocols(params_file, chosen, options["changes"])
+    if out is not None:
+        check_out(out, ".json")
+    from rdm.provenance.files import write_json
     from rdm.score import pair, report
 
     results = pair.score_pair(Path(names[0]), against, protocols, _settings(options))
-    if out is not None:
-        from rdm.provenance.files import write_json
-
-        write_json(out, results if compared else results[0])
+    result = results if compared else results[0]
     if as_json:
-        click.echo(json.dumps(results if compared else results[0], indent=1))
+        click.echo(json.dumps(result, indent=1))
     else:
         click.echo(report.compare(results) if compared else report.render(results[0]))
+    if out is not None:
+        write_json(out, result)
 
 
 @score.command("features")
@@ -150,6 +152,7 @@ def score_features(samples: Path, folder: Path, part: str, params_file: str, pro
     When all parts are there, `rdm score FOLDER --against REFERENCE` gives the value that one job would give.
     """
     protocols = _protocols(params_file, [protocol], options["changes"])
+    check_out(folder, "")
     from rdm.score import parts
 
     print_path(parts.run(samples, folder, part, protocols, _settings(options)))
@@ -167,6 +170,7 @@ def score_reference() -> None:
 def reference_build(items: Path, out: Path, params_file: str, protocol: str, **options: Any) -> None:
     """Measure ITEMS, images or videos, and write OUT.npz: the reference of a protocol."""
     protocols = _protocols(params_file, [protocol], options["changes"])
+    check_out(out, ".npz")
     from rdm.score import reference_files
 
     print_path(reference_files.build(items, out, protocols, _settings(options)))
@@ -179,6 +183,7 @@ def reference_build(items: Path, out: Path, params_file: str, protocol: str, **o
 def reference_import(file: Path, out: Path, params_file: str, protocol: str, **options: Any) -> None:
     """Turn another evaluator's statistics FILE into OUT.npz, trusting that it was made as the protocol says."""
     protocols = _protocols(params_file, [protocol], options["changes"])
+    check_out(out, ".npz")
     from rdm.score import reference_files
 
     print_path(reference_files.convert(file, out, protocols, _settings(options)))

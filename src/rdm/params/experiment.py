@@ -24,6 +24,7 @@ from rdm.params.section import Section
 from rdm.params.shapes import check_shapes
 from rdm.paths import run_name
 
+DEVICE = r"^(auto|cpu|mps|cuda(:\d+)?)$"
 CONTROL = "-control"
 UNSUPERVISED = "-unsupervised"
 
@@ -33,7 +34,7 @@ class Experiment(Section):
 
     name: Name
     protocol: Protocol  # put in by `load`, from protocols.yaml beside the parameter file
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    device: Annotated[str, Field(pattern=DEVICE)] = "auto"
     threads: PositiveInt = 1  # per process
     seeds: Annotated[tuple[int, ...], Field(min_length=1)]
     data: dict[Name, Data]

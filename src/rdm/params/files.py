@@ -46,6 +46,7 @@ def load_protocols(path: Path, names: list[str], changes: Sequence[str]) -> dict
         content = protocol.model_dump()
         for change in changes:
             _change(content, change)
+            content["paper_scale"] = False
         where = ", ".join([name, *changes])
         protocols[where] = validated(Protocol, content, where)
     return protocols

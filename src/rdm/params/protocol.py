@@ -8,6 +8,8 @@ from pydantic import Field, PositiveInt, model_validator
 
 from rdm.params.section import Section
 
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
 
 class Pixels(Section):
     """How uint8 images become the input of the FID-Inception."""
@@ -22,7 +24,7 @@ class InceptionScoreRule(Section):
 
     splits: PositiveInt | None = None
     split_size: PositiveInt | None = None
-    shuffle_seed: int | None = None
+    shuffle_seed: Seed | None = None
 
     @model_validator(mode="after")
     def one_of_two(self) -> InceptionScoreRule:
@@ -44,8 +46,8 @@ class KernelRule(Section):
     """KID; see rdm.score.kernel."""
 
     subsets: Annotated[int, Field(ge=0)] = 0  # 0: all pairs
-    subset_size: PositiveInt = 1000
-    seed: int = 2020
+    subset_size: Annotated[int, Field(ge=2)] = 1000
+    seed: Seed = 2020
 
 
 class ClipRule(Section):
@@ -63,7 +65,7 @@ class Clips(Section):
     reference: ClipRule
     reference_videos: PositiveInt | None = None  # so many of the reference, or all if it has fewer; None: all
     samples: ClipRule
-    seed: int = 0  # of random offsets and orders
+    seed: Seed = 0  # of random offsets and orders
 
 
 class Protocol(Section):

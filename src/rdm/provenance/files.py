@@ -66,7 +66,8 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 def _temporary(path: Path) -> Path:
     """A name beside `path` that no other living process uses; what killed processes left there is removed."""
     for leftover in path.parent.glob(f".{path.name}.*.partial"):
-        if not _alive(int(leftover.suffixes[-2].removeprefix("."))):
+        process = leftover.suffixes[-2].removeprefix(".")
+        if process.isdecimal() and not _alive(int(process)):
             shutil.rmtree(leftover, ignore_errors=True)
             leftover.unlink(missing_ok=True)
     return path.with_name(f".{path.name}.{os.getpid()}.partial")

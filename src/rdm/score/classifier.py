@@ -36,7 +36,7 @@ class ConvNet(nn.Module):
 
     def __init__(self, channels: tuple[int, ...], image_channels: int, classes: int, clips: bool = False) -> None:
         super().__init__()
-        self.image_channels = image_channels
+        self.image_channels, self.clips = image_channels, clips
         self.pooling = F.max_pool3d if clips else F.max_pool2d
         convolve, normalise = (nn.Conv3d, nn.BatchNorm3d) if clips else (nn.Conv2d, nn.BatchNorm2d)
         self.blocks = nn.ModuleList()

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from rdm.errors import UsageError
+from rdm.errors import RdmError, UsageError
 from rdm.params.protocol import Protocol
 from rdm.score.features import Layers
 from rdm.score.frechet import bias_corrected, frechet_distance, in_blocks, standard_error
 from rdm.score.inception_score import inception_score
 from rdm.score.kernel import kernel_distance
 from rdm.score.neighbours import precision_recall
-from rdm.score.reference import Reference, layers_of
+from rdm.score.reference import Reference, evenly, moments_of
 from rdm.score.statistics import FeatureStatistics
 
-BLOCKS = 20  # of the jackknife
+BLOCKS = 10  # of the jackknife
 ENOUGH = 2  # items for each dimension, for its bias to be corrected
 
 
@@ -48,50 +48,65 @@ def evaluate(
 ) -> dict[str, Estimate]:
     """The protocol's metrics of features: layer name -> float32 (n, d).
 
-    labels: int64 (n,); with them a classifier's `accuracy`: how often it sees the label asked for.
-    Raises UsageError if the reference lacks what a metric needs.
+    labels: int64 (n,); with them a classifier's `accuracy`: how often it sees the label asked for. Where the
+        protocol deals them in fixed proportions, errors and bias corrections take that into account.
+    Raises UsageError if the reference lacks what a metric needs, RdmError for a value that is not finite.
     """
-    estimates = {"fvd" if protocol.clips else "fid": _frechet(protocol, reference, layers["pool"], "pool")}
+    strata = None if protocol.labels == "random" else labels
+    estimates = {"fvd" if protocol.clips else "fid": _frechet(protocol, reference, layers["pool"], "pool", strata)}
     if protocol.sfid:
-        estimates["sfid"] = _frechet(protocol, reference, layers["spatial"], "spatial")
+        estimates["sfid"] = _frechet(protocol, reference, layers["spatial"], "spatial", strata)
     if protocol.inception_score is not None:
-        score = inception_score(layers["logits"], **protocol.inception_score.model_dump())
+        score = inception_score(layers["logits"], **protocol.inception_score.model_dump(), strata=strata)
         classes = layers["logits"].shape[1]
         estimates["is"] = Estimate(score.value, score.standard_error, classes, score.bias_corrected, score.spread)
     if protocol.precision_recall is not None:
         rule = protocol.precision_recall
-        found = precision_recall(_items(reference)[: rule.reference], layers["pool"], rule.k, rule.half, device)
-        counts = {"precision": len(layers["pool"]), "recall": len(_items(reference)[: rule.reference])}
+        real = _items(reference)
+        real = real[evenly(len(real), rule.reference)]
+        found = precision_recall(real, layers["pool"], rule.k, rule.half, device)
+        counts = {"precision": len(layers["pool"]), "recall": len(real)}
         for name, count in counts.items():
             share = getattr(found, name)
             estimates[name] = Estimate(share, _binomial_error(share, count), layers["pool"].shape[1])
     if protocol.kernel_distance is not None:
-        kernel = kernel_distance(_items(reference), layers["pool"], **protocol.kernel_distance.model_dump())
+        kernel = kernel_distance(
+            _items(reference), layers["pool"], **protocol.kernel_distance.model_dump(), strata=strata
+        )
         dimension = layers["pool"].shape[1]
         estimates["kid"] = Estimate(kernel.value, kernel.standard_error, dimension, spread=kernel.spread)
     if protocol.extractor == "classifier" and labels is not None and "logits" in layers:
         share = float((layers["logits"].argmax(1) == labels).mean())
         estimates["accuracy"] = Estimate(share, _binomial_error(share, len(labels)), layers["logits"].shape[1])
+    for metric, estimate in estimates.items():
+        if not np.isfinite([estimate.value, estimate.standard_error]).all():
+            raise RdmError(f"{metric} is {estimate.value} ± {estimate.standard_error}; look at the samples.")
     return estimates
 
 
-def _frechet(protocol: Protocol, reference: Reference, features: np.ndarray, layer: str) -> Estimate:
+def _frechet(
+    protocol: Protocol, reference: Reference, features: np.ndarray, layer: str, strata: np.ndarray | None
+) -> Estimate:
     other = reference.moments[layer]
     statistics = FeatureStatistics.of(features)
     own = statistics.moments(protocol.ddof, protocol.mean)
     enough = len(features) >= ENOUGH * statistics.dimension
     return Estimate(
         value=frechet_distance(own, other),
-        standard_error=standard_error(features, own, other),
+        standard_error=standard_error(features, own, other, strata),
         dimension=statistics.dimension,
-        bias_corrected=bias_corrected(in_blocks(features, BLOCKS), other, protocol.ddof) if enough else None,
+        bias_corrected=bias_corrected(in_blocks(features, BLOCKS, strata), other, protocol.ddof) if enough else None,
     )
 
 
-def remarks_on(protocol: Protocol, layers: Layers) -> list[str]:
+def remarks_on(protocol: Protocol, layers: Layers, labels: np.ndarray | None) -> list[str]:
     """What a reader of the values should know that only the features tell."""
     remarks = []
-    for layer in layers_of(protocol):
+    if labels is None and protocol.labels != "random":
+        remarks.append(f"labels unknown: not checked to be {protocol.labels}, and errors are those of random labels")
+    elif labels is None and protocol.order == "random":
+        remarks.append("labels unknown: not checked to be in random order")
+    for layer in moments_of(protocol):
         count, dimension = layers[layer].shape
         if count < ENOUGH * dimension:
             remarks.append(

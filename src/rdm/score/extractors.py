@@ -5,8 +5,7 @@ Each gives the layer `pool` (FID, precision and recall, KID, FVD); some also `lo
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,13 +13,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch_fidelity
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.feature_extractor_inceptionv3 import BasicConv2d, FeatureExtractorInceptionV3
 
-from rdm.errors import UsageError
+from rdm.errors import RdmError, UsageError
 from rdm.params.protocol import Pixels
 from rdm.score import classifier
 from rdm.score.resize import RESIZES
@@ -40,13 +38,15 @@ class Extractor:
     """A network, where and how precisely it runs, and what it takes.
 
     network: uint8 (N, C, [T,] H, W) and the protocol's pixels -> layer name -> (N, d).
-    channels: of its input. dimension: of `pool`. batch: items per call; the last bits of features depend on it.
+    channels: of its input. clips: whether that has a time axis. dimension: of `pool`.
+    batch: items per call; the last bits of features depend on it.
     digest: sha256 of its weights.
     """
 
     kind: str
     network: Callable[[Tensor, Pixels | None], dict[str, Tensor]]
     channels: int
+    clips: bool
     dimension: int
     batch: int
     digest: str
@@ -54,13 +54,26 @@ class Extractor:
     precision: Precision
 
     @torch.inference_mode()
-    def features(self, items: np.ndarray, pixels: Pixels | None = None) -> dict[str, np.ndarray]:
-        """uint8 (N, [T,] H, W, C) -> layer name -> float32 (N, d)."""
+    def features(
+        self, items: np.ndarray, pixels: Pixels | None = None, wanted: Collection[str] | None = None
+    ) -> dict[str, np.ndarray]:
+        """uint8 (N, [T,] H, W, C) -> layer name -> float32 (N, d), for the wanted layers or all.
+
+        Raises RdmError if the network does not take items of this shape, or the device has not enough memory.
+        """
         inputs = torch.from_numpy(np.array(items, order="C")).to(self.device).movedim(-1, 1).contiguous()
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = self.precision == "tf32"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            layers = self.network(inputs, pixels)
-        return {name: values.float().cpu().numpy() for name, values in layers.items()}
+        fast = self.precision == "tf32"
+        try:
+            with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=fast):
+                torch.backends.cuda.matmul.allow_tf32 = fast
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+                    layers = self.network(inputs, pixels)
+        except RuntimeError as error:
+            shape, reason = "x".join(map(str, items.shape)), str(error).strip().splitlines()[-1]
+            raise RdmError(f"The {self.kind} network failed on items of {shape} ({reason}); do they fit it?") from None
+        finally:
+            torch.backends.cuda.matmul.allow_tf32 = False
+        return {name: values.float().cpu().numpy() for name, values in layers.items() if name in (wanted or layers)}
 
 
 def build_extractor(
@@ -83,16 +96,17 @@ def build_extractor(
     network: nn.Module
     try:
         if kind == "inception":
-            network, channels, dimension, batch = Inception(file), 3, 2048, 100
+            network, channels, clips, dimension, batch = Inception(file), 3, False, 2048, 100
         elif kind == "i3d":
-            network, channels, dimension, batch = I3D(torch.jit.load(file, map_location="cpu")), 3, 400, 8
+            network, channels, clips, dimension, batch = I3D(torch.jit.load(file, map_location="cpu")), 3, True, 400, 8
         else:
             inner = classifier.load(file)
-            network, channels, dimension, batch = _WithoutPixels(inner), inner.image_channels, len(inner.pool_std), 100
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
+            network, channels, clips = _WithoutPixels(inner), inner.image_channels, inner.clips
+            dimension, batch = len(inner.pool_std), 100
+    except Exception as error:  # on a file of another kind torch raises nearly anything
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UsageError(f"{file} is not a file of {kind} weights ({reason}); download or make it again.") from None
-    return Extractor(kind, network.to(device), channels, dimension, batch, digest, device, precision)
+    return Extractor(kind, network.to(device), channels, clips, dimension, batch, digest, device, precision)
 
 
 class Inception(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
@@ -32,44 +32,69 @@ class Items(Interface):
         """Items start to stop."""
 
 
+def layers_of(protocols: Iterable[Protocol]) -> tuple[str, ...]:
+    """The layers that the samples' metrics need."""
+    wanted = {"pool"}
+    for protocol in protocols:
+        wanted |= {"spatial"} if protocol.sfid else set()
+        wanted |= {"logits"} if protocol.inception_score or protocol.extractor == "classifier" else set()
+    return tuple(sorted(wanted))
+
+
 def stream(
-    items: Items, extractor: Extractor, ways: Sequence[Pixels | None], start: int, stop: int, what: str
+    items: Items,
+    extractor: Extractor,
+    ways: Sequence[Pixels | None],
+    wanted: Collection[str],
+    start: int,
+    stop: int,
+    what: str,
 ) -> Iterator[list[Layers]]:
-    """For each batch of items, its features prepared in each of these ways.
+    """For each batch of items, its wanted layers prepared in each of these ways.
 
     A part that starts at a multiple of the extractor's batch sees the same batches as the whole, so the same bits.
     """
     check_items(items, extractor)
-    bounds = [*range(start, stop, extractor.batch), stop]
     with ThreadPoolExecutor(READERS) as readers, progress(f"{what}: features", stop - start) as bar:
         ahead: deque[Future[np.ndarray]] = deque()
-        waiting = pairwise(bounds)
         try:
-            for first, last in waiting:
-                ahead.append(readers.submit(items.read, first, last))
-                if len(ahead) <= READERS:
-                    continue
-                yield _features(ahead.popleft().result(), extractor, ways, bar)
+            for first, last in pairwise([*range(start, stop, extractor.batch), stop]):
+                ahead.append(readers.submit(_read, items, first, last))
+                if len(ahead) > READERS:
+                    yield _features(ahead.popleft().result(), extractor, ways, wanted, bar)
             while ahead:
-                yield _features(ahead.popleft().result(), extractor, ways, bar)
+                yield _features(ahead.popleft().result(), extractor, ways, wanted, bar)
         finally:
             for future in ahead:
                 future.cancel()
 
 
-def _features(batch: np.ndarray, extractor: Extractor, ways: Sequence[Pixels | None], bar: Any) -> list[Layers]:
-    layers = [extractor.features(batch, way) for way in ways]
+def _read(items: Items, start: int, stop: int) -> np.ndarray:
+    """A copy, so that a mapped file is read here and not where the network waits."""
+    return np.array(items.read(start, stop), order="C")
+
+
+def _features(
+    batch: np.ndarray, extractor: Extractor, ways: Sequence[Pixels | None], wanted: Collection[str], bar: Any
+) -> list[Layers]:
+    layers = [extractor.features(batch, way, wanted) for way in ways]
     bar.update(len(batch))
     return layers
 
 
 def extract(
-    items: Items, extractor: Extractor, ways: Sequence[Pixels | None], start: int, stop: int, what: str
+    items: Items,
+    extractor: Extractor,
+    ways: Sequence[Pixels | None],
+    wanted: Collection[str],
+    start: int,
+    stop: int,
+    what: str,
 ) -> list[Layers]:
     """Layer name -> float32 (stop - start, d), for each way of preparing the items."""
     gathered: list[Layers] = [{} for _ in ways]
     done = 0
-    for batch in stream(items, extractor, ways, start, stop, what):
+    for batch in stream(items, extractor, ways, wanted, start, stop, what):
         for whole, part in zip(gathered, batch, strict=True):
             for name, values in part.items():
                 if name not in whole:
@@ -81,6 +106,9 @@ def extract(
 
 def check_items(items: Items, extractor: Extractor) -> None:
     """Raise UsageError for items that the network does not take."""
+    if (len(items.shape) == 5) != extractor.clips:
+        takes, given = ("clips", "images") if extractor.clips else ("images", "clips")
+        raise UsageError(f"The {extractor.kind} takes {takes}, the protocol gives it {given}; take other weights.")
     channels = items.shape[-1]
     if channels != extractor.channels:
         kinds = {1: "greyscale", 3: "RGB"}

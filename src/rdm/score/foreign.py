@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.linalg import eigvalsh
 
 from rdm.errors import UsageError
 from rdm.score.statistics import Moments
 from rdm.score.unpickle import Unpickler
 
 TOLERANCE = 1e-6  # of a covariance's largest entry: what float32 sums leave of symmetry, and of a variance of zero
+INDEFINITE = 1e-4  # of its largest eigenvalue
 PLACES, CHANNELS = 17 * 17, 7  # sFID's features, in ADM's order: the seven channels of a place stand together
 _OWN = "make the statistics anew from the images, as an npz of mu and sigma"
 
@@ -186,6 +188,10 @@ def _check_covariance(path: Path, key: str, covariance: np.ndarray) -> None:
         raise UsageError(f"{path} has a {key} that is not symmetric: up to {skew:.3g} of {scale:.3g}; {_OWN}.")
     if (least := covariance.diagonal().min()) < -TOLERANCE * scale:
         raise UsageError(f"{path} has a {key} with a variance of {least:.3g}, below zero; {_OWN}.")
+    # along the eigenvectors, too
+    values = eigvalsh(covariance, check_finite=False)
+    if values[0] < -INDEFINITE * values[-1]:
+        raise UsageError(f"{path} has a {key} that is no covariance: it has the eigenvalue {values[0]:.3g}; {_OWN}.")
 
 
 def _note(content: Mapping[str, Any]) -> str:

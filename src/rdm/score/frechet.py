@@ -13,6 +13,7 @@ from scipy import linalg
 from scipy.linalg.lapack import dpotrf, dpstrf, dsygst
 
 from rdm.errors import UsageError
+from rdm.score.sampling import deal, error_of_mean
 from rdm.score.statistics import FeatureStatistics, Moments, merged
 
 
@@ -31,7 +32,10 @@ def frechet_distance(a: FeatureStatistics | Moments, b: FeatureStatistics | Mome
         )
     shift = first.mean - second.mean
     spread = np.trace(first.covariance) + np.trace(second.covariance)
-    return float(shift @ shift + spread - 2 * _trace_of_root(first, second))
+    distance = float(shift @ shift + spread - 2 * _trace_of_root(first, second))
+    if not np.isfinite(distance):
+        raise UsageError("The Fréchet distance is not finite; look at the statistics, their numbers are out of range.")
+    return distance
 
 
 def _trace_of_root(a: Moments, b: Moments) -> float:
@@ -65,12 +69,13 @@ def root_of(moments: Moments) -> np.ndarray:
     return root
 
 
-def standard_error(features: np.ndarray, own: Moments, reference: Moments) -> float:
+def standard_error(features: np.ndarray, own: Moments, reference: Moments, strata: np.ndarray | None = None) -> float:
     """Standard error of the distance from the sampling of `features` (n, d), for a fixed reference; delta method.
 
     Item x moves the distance by φ(x) = 2 (m - m_r)·(x - m) + (x - m)ᵀ (1 - T) (x - m), where T is the optimal
     transport map from N(m, S) to N(m_r, S_r); the error is sd(φ) / √n. It is too large, by half or so, for fewer
     than 2 d items, and where the two Gaussians are nearly equal.
+    strata: int64 (n,), the classes if their proportions are fixed: φ then varies within classes only.
     """
     root = root_of(reference)
     values, vectors = linalg.eigh(root.T @ own.covariance @ root, check_finite=False)
@@ -83,7 +88,7 @@ def standard_error(features: np.ndarray, own: Moments, reference: Moments) -> fl
         change = 2 * centred @ (own.mean - reference.mean)
         change += np.square(centred).sum(1) - np.square(centred @ transport).sum(1)
         influence[start : start + 4096] = change
-    return float(influence.std(ddof=1) / np.sqrt(len(features)))
+    return error_of_mean(influence, strata)
 
 
 def bias_corrected(blocks: Sequence[FeatureStatistics], reference: Moments, ddof: int = 1) -> float:
@@ -100,7 +105,7 @@ def bias_corrected(blocks: Sequence[FeatureStatistics], reference: Moments, ddof
     return len(blocks) * distance - (len(blocks) - 1) * float(np.mean(without))
 
 
-def in_blocks(features: np.ndarray, blocks: int) -> list[FeatureStatistics]:
-    """The statistics of disjoint random blocks of features (n, d); the blocks depend on n alone."""
-    order = np.random.default_rng(0).permutation(len(features))
-    return [FeatureStatistics.of(features[np.sort(order[start::blocks])]) for start in range(blocks)]
+def in_blocks(features: np.ndarray, blocks: int, strata: np.ndarray | None = None) -> list[FeatureStatistics]:
+    """The statistics of disjoint random blocks of features (n, d); see `deal`."""
+    member = deal(len(features), blocks, strata)
+    return [FeatureStatistics.of(features[member == block]) for block in range(blocks)]

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from rdm.errors import UsageError
+from rdm.score.sampling import deal, error_of_mean
 
 BLOCKS = 20
 
@@ -28,7 +29,11 @@ class InceptionScore:
 
 
 def inception_score(
-    logits: np.ndarray, splits: int | None = None, split_size: int | None = None, shuffle_seed: int | None = None
+    logits: np.ndarray,
+    splits: int | None = None,
+    split_size: int | None = None,
+    shuffle_seed: int | None = None,
+    strata: np.ndarray | None = None,
 ) -> InceptionScore:
     """Score of logits (n, classes); computed in float64 by log-softmax, finite for any logits.
 
@@ -36,13 +41,15 @@ def inception_score(
     split_size: parts of so many items, a shorter last one counting fully (ADM's evaluator: 5000).
     shuffle_seed: None takes the items in their order (ADM, StyleGAN); torch-fidelity shuffles with seed 2020. Items
         sorted by class must be shuffled: a part with few classes scores low.
+    strata: int64 (n,), the classes if their proportions are fixed; for the error and the bias correction alone.
     Raises UsageError for fewer items than splits, or if not exactly one of splits and split_size is given.
     """
     count = len(logits)
     log_p = logits.astype(np.float64)
     log_p -= logsumexp(log_p, axis=1, keepdims=True)
     if shuffle_seed is not None:
-        log_p = log_p[np.random.RandomState(shuffle_seed).permutation(count)]
+        order = np.random.RandomState(shuffle_seed).permutation(count)
+        log_p, strata = log_p[order], None if strata is None else strata[order]
     if split_size is not None and splits is None:
         bounds = [*range(0, count, split_size), count]
     elif splits is not None and split_size is None:
@@ -54,25 +61,25 @@ def inception_score(
     p = np.exp(log_p)
     negative_entropy = np.einsum("ij,ij->i", p, log_p)
     parts = list(pairwise(bounds))
-    scores, divergences = [], []
+    scores, variances = [], []
     for start, end in parts:
         divergence = negative_entropy[start:end] - p[start:end] @ _log(p[start:end].mean(0))
-        divergences.append(divergence)
         scores.append(np.exp(divergence.mean()))
-    # an item's influence on a part's score is score * (divergence - mean), by the chain rule; the marginal's drops out
-    variances = [(s**2) * d.var() / len(d) for s, d in zip(scores, divergences, strict=True)]
+        # an item moves its part's score by score * (divergence - mean), by the chain rule; the marginal drops out
+        part = None if strata is None else strata[start:end]
+        variances.append((scores[-1] * error_of_mean(divergence, part)) ** 2)
     return InceptionScore(
         value=float(np.mean(scores)),
         spread=float(np.std(scores)),
         standard_error=float(np.sqrt(np.sum(variances)) / len(parts)),
-        bias_corrected=_bias_corrected(p, negative_entropy),
+        bias_corrected=_bias_corrected(p, negative_entropy, strata),
     )
 
 
-def _bias_corrected(p: np.ndarray, negative_entropy: np.ndarray) -> float:
+def _bias_corrected(p: np.ndarray, negative_entropy: np.ndarray, strata: np.ndarray | None) -> float:
     count = len(p)
     blocks = min(BLOCKS, count)
-    member = np.random.default_rng(0).permutation(count) % blocks
+    member = deal(count, blocks, strata)
     sums = np.stack([p[member == block].sum(0) for block in range(blocks)])
     entropies = np.array([negative_entropy[member == block].sum() for block in range(blocks)])
     sizes = np.bincount(member, minlength=blocks)

@@ -19,7 +19,7 @@ from rdm.score.clips import ClipItems
 from rdm.score.extractors import Extractor, Precision, build_extractor
 from rdm.score.reference import Reference
 
-LIBRARIES = ("rdm", "torch", "torch-fidelity", "numpy", "scipy", "pillow")
+LIBRARIES = ("rdm", "torch", "torch-fidelity", "numpy", "scipy", "pillow", "av")
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ def check_admitted(where: str, count: int, labels: np.ndarray | None, protocol: 
         rule = protocol.inception_score
         if rule is not None and rule.shuffle_seed is None and rule.splits != 1:
             remarks.append("sorted by class: the Inception Score, taken in parts in this order, is too low")
-    if protocol.labels == "balanced" and np.ptp(np.unique(labels[:needed], return_counts=True)[1]) > 1:
+    counts = np.unique(labels[:needed], return_counts=True)[1]
+    if protocol.labels == "balanced" and (len(counts) == 1 or np.ptp(counts) > 1):
         raise UsageError(
             f"{where} has unequal numbers of samples per class; protocol {name!r} wants every class equally often."
         )

@@ -45,23 +45,31 @@ def precision_recall(
     return PrecisionRecall(int(covered.sum()) / len(samples), recall / len(reference))
 
 
+def _half(values: Tensor) -> Tensor:
+    """To the nearest float16, kept in float32, so that CPU and GPU give the same."""
+    return values.half().float()
+
+
 class _Points:
     """Features and their squared norms."""
 
     def __init__(self, features: Tensor, half: bool) -> None:
         self.half = half
-        self.features = self._rounded(features)
-        self.norms = self._rounded(self._rounded(self.features.square()).sum(1))
-
-    def _rounded(self, values: Tensor) -> Tensor:
-        """With `half`: to the nearest float16, kept in float32, so that CPU and GPU give the same."""
-        return values.half().float() if self.half else values
+        self.features = features
+        self.norms = features.square().sum(1)
+        self.rounded = _half(features)
+        self.rounded_norms = _half(_half(self.rounded.square()).sum(1))
 
     def distances(self, rows: slice, others: _Points) -> Tensor:
-        """Squared distances of these rows to all others, each step rounded."""
-        products = self._rounded(self.features[rows] @ others.features.T)
-        differences = self._rounded(self.norms[rows, None] - self._rounded(2 * products))
-        return self._rounded(differences + others.norms).clamp_min_(0)
+        """Squared distances of these rows to all others; with `half` each step is rounded, unless that overflows."""
+        if self.half:
+            products = _half(self.rounded[rows] @ others.rounded.T)
+            differences = _half(self.rounded_norms[rows, None] - _half(2 * products))
+            distances = _half(differences + others.rounded_norms)
+            if distances.isfinite().all():
+                return distances.clamp_min_(0)
+        products = self.features[rows] @ others.features.T
+        return (self.norms[rows, None] - 2 * products + others.norms).clamp_min_(0)
 
     def radii(self, k: int) -> Tensor:
         """Each point's squared distance to its k-th neighbour; the nearest of the k + 1 is the point itself."""

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
-
-import numpy as np
+from typing import Any, Literal
 
 from rdm.data.sources import Images
 from rdm.errors import UsageError
-from rdm.params.protocol import Protocol
+from rdm.params.protocol import Clips, Protocol
 from rdm.score import parts, reference
 from rdm.score.clips import ClipItems
 from rdm.score.evaluate import evaluate, remarks_on
 from rdm.score.extractors import Extractor
-from rdm.score.features import Layers, extract, preparation
+from rdm.score.features import Layers, extract, layers_of, preparation
 from rdm.score.inputs import Settings, check_admitted, describe, extractor_of, open_items
-from rdm.score.reference import Reference
+from rdm.score.reference import Reference, ways_of
 
-T = TypeVar("T")
+Protocols = dict[str, Protocol]
+Side = Literal["reference", "samples"]
+Source = parts.Parts | Images | ClipItems
 
 
-def score_pair(
-    samples: Path, against: Path, protocols: dict[str, Protocol], settings: Settings
-) -> list[dict[str, Any]]:
+def score_pair(samples: Path, against: Path, protocols: Protocols, settings: Settings) -> list[dict[str, Any]]:
     """Score the samples against the reference; one result for each protocol, as `report.render` shows it.
 
     samples: whatever `open_images` or `open_videos` read, or a folder of `rdm score features`.
@@ -33,81 +30,72 @@ def score_pair(
     Raises UsageError, before any work where that is possible, for what a protocol does not admit.
     """
     started = time.monotonic()
-    remarks = {name: _check_samples(samples, against, protocol, name) for name, protocol in protocols.items()}
+    sources = {clips: _open(samples, clips, "samples") for clips in {p.clips: None for p in protocols.values()}}
+    remarks = {name: _check(sources[p.clips], against, p, name) for name, p in protocols.items()}
     extractor = extractor_of(protocols, settings)
-    references = _by_clips(protocols, lambda group: references_of(against, group, extractor))
-    layers = _by_clips(protocols, lambda group: _layers_of(samples, group, extractor))
     results = []
-    for name, protocol in protocols.items():
-        features, labels, facts = layers[name]
-        estimates = evaluate(protocol, references[name], features, labels, settings.device)
-        results.append(
-            {
-                **describe(protocol, name, extractor, references[name]),
-                "values": {metric: estimate.as_dict() for metric, estimate in estimates.items()},
-                "samples": facts,
-                "remarks": remarks[name] + remarks_on(protocol, features),
-                "seconds": round(time.monotonic() - started, 3),
-            }
-        )
-    return results
+    for clips, source in sources.items():  # protocols that see the same clips, or images, share a pass
+        group = {name: protocol for name, protocol in protocols.items() if protocol.clips == clips}
+        references = references_of(against, group, extractor)
+        layers = _features_of(source, group, extractor)
+        for name, protocol in group.items():
+            found = {layer: values[: protocol.samples] for layer, values in layers[name].items()}
+            labels = None if source.labels is None else source.labels[: protocol.samples]
+            estimates = evaluate(protocol, references[name], found, labels, settings.device)
+            results.append(
+                {
+                    **describe(protocol, name, extractor, references[name]),
+                    "values": {metric: estimate.as_dict() for metric, estimate in estimates.items()},
+                    "samples": {"path": str(samples), "sha256": source.digest, "items": protocol.samples},
+                    "remarks": remarks[name] + remarks_on(protocol, found, labels),
+                }
+            )
+    seconds = round(time.monotonic() - started, 3)
+    results.sort(key=lambda result: list(protocols).index(result["protocol"]["name"]))
+    return [{**result, "seconds": seconds} for result in results]
 
 
-def _check_samples(path: Path, against: Path, protocol: Protocol, name: str) -> list[str]:
+def _check(source: Source, against: Path, protocol: Protocol, name: str) -> list[str]:
     """Remarks about samples; raises UsageError for those that the protocol does not admit."""
-    source = _open(path, protocol)
-    remarks = check_admitted(str(path), source.shape[0], source.labels, protocol, name)
-    if isinstance(source, parts.Parts) or reference.is_statistics(against):
+    remarks = check_admitted(str(source.path), source.shape[0], source.labels, protocol, name)
+    if isinstance(source, parts.Parts) or parts.is_parts(against) or reference.is_statistics(against):
         return remarks
     other = open_items(against, protocol.clips, "reference")
     if other.shape[1:-1] != source.shape[1:-1]:
-        pair = ((against, other), (path, source))
-        sizes = [f"{where} holds items of {'x'.join(map(str, items.shape[1:-1]))}" for where, items in pair]
+        pair = [f"{s.path} holds items of {'x'.join(map(str, s.shape[1:-1]))}" for s in (other, source)]
         if protocol.extractor == "classifier":
-            raise UsageError(f"{', '.join(sizes)}; scale one of them, the {protocol.extractor} takes them as they are.")
-        remarks.append(", ".join(sizes))
+            raise UsageError(f"{', '.join(pair)}; scale one of them, the {protocol.extractor} takes them as they are.")
+        remarks.append(", ".join(pair))
     return remarks
 
 
-def references_of(against: Path, protocols: dict[str, Protocol], extractor: Extractor) -> dict[str, Reference]:
+def references_of(against: Path, protocols: Protocols, extractor: Extractor) -> dict[str, Reference]:
     """The reference of each protocol; all must have the same clips."""
-    if not reference.is_statistics(against):
-        [clips] = {protocol.clips for protocol in protocols.values()}
-        items = open_items(against, clips, "reference")
-        facts = {"path": str(against), "sha256": items.digest}
-        return dict(zip(protocols, reference.measure(items, list(protocols.values()), extractor, facts), strict=True))
-    found = {name: reference.load(against, protocol, name, extractor) for name, protocol in protocols.items()}
-    return {name: reference.with_images(found[name], against, protocols[name], extractor) for name in found}
-
-
-def _layers_of(
-    path: Path, protocols: dict[str, Protocol], extractor: Extractor
-) -> dict[str, tuple[Layers, np.ndarray | None, dict[str, Any]]]:
-    """Features, labels and facts of the samples for each protocol; all must have the same clips."""
-    source = _open(path, next(iter(protocols.values())))
-    ways = list(dict.fromkeys(protocol.pixels for protocol in protocols.values()))
+    if reference.is_statistics(against):
+        found = {name: reference.load(against, protocol, name, extractor) for name, protocol in protocols.items()}
+        return {name: reference.with_images(found[name], against, protocols[name], extractor) for name in found}
+    [clips] = {protocol.clips for protocol in protocols.values()}
+    source, ordered = _open(against, clips, "reference"), list(protocols.values())
+    facts = {"path": str(against), "sha256": source.digest}
     if isinstance(source, parts.Parts):
         for name, protocol in protocols.items():
-            source.check(preparation(protocol, "samples", extractor), name)
-        found = [source.layers()]
+            source.check(preparation(protocol, "reference", extractor), reference.moments_of(protocol), name)
+        measured = reference.measure(source.batches(), source.shape[0], ordered, facts)
     else:
-        found = extract(source, extractor, ways, 0, max(p.samples for p in protocols.values()), "samples")
-    cut = {}
-    for name, protocol in protocols.items():
-        whole = found[ways.index(protocol.pixels)]
-        layers = {layer: values[: protocol.samples] for layer, values in whole.items()}
-        labels = None if source.labels is None else source.labels[: protocol.samples]
-        cut[name] = (layers, labels, {"path": str(path), "sha256": source.digest, "items": protocol.samples})
-    return cut
+        measured = reference.measure_items(source, ordered, extractor, facts)
+    return dict(zip(protocols, measured, strict=True))
 
 
-def _open(path: Path, protocol: Protocol) -> parts.Parts | Images | ClipItems:
-    return parts.open_parts(path) if parts.is_parts(path) else open_items(path, protocol.clips, "samples")
+def _features_of(source: Source, protocols: Protocols, extractor: Extractor) -> dict[str, Layers]:
+    """The layers of the samples for each protocol; all must have the same clips."""
+    if isinstance(source, parts.Parts):
+        for name, protocol in protocols.items():
+            source.check(preparation(protocol, "samples", extractor), layers_of([protocol]), name)
+        return dict.fromkeys(protocols, source.layers())
+    ways, most = ways_of(protocols.values()), max(protocol.samples for protocol in protocols.values())
+    found = extract(source, extractor, ways, layers_of(protocols.values()), 0, most, "samples")
+    return {name: found[ways.index(protocol.pixels)] for name, protocol in protocols.items()}
 
 
-def _by_clips(protocols: dict[str, Protocol], work: Callable[[dict[str, Protocol]], dict[str, T]]) -> dict[str, T]:
-    """Do `work` once for all protocols that see the same clips (or images)."""
-    done: dict[str, T] = {}
-    for clips in dict.fromkeys(protocol.clips for protocol in protocols.values()):
-        done |= work({name: protocol for name, protocol in protocols.items() if protocol.clips == clips})
-    return done
+def _open(path: Path, clips: Clips | None, side: Side) -> Source:
+    return parts.open_parts(path) if parts.is_parts(path) else open_items(path, clips, side)

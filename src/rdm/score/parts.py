@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from safetensors.numpy import save_file
 from rdm.errors import UsageError
 from rdm.params.protocol import Protocol
 from rdm.provenance.files import whole_file
-from rdm.score.features import Layers, check_preparation, extract, preparation
+from rdm.score.features import Layers, check_preparation, extract, layers_of, preparation
 from rdm.score.inputs import Settings, check_admitted, extractor_of, open_items
 
 PATTERN = "features-*.safetensors"
@@ -40,14 +41,25 @@ class Parts:
         loaded = [_load(file) for file in self.files]
         return {name: np.concatenate([part[name] for part in loaded]) for name in loaded[0] if name != "labels"}
 
-    def check(self, prepared: dict[str, Any], name: str) -> None:
-        """Raise UsageError if they were prepared otherwise than protocol `name` does."""
+    def batches(self) -> Iterator[list[Layers]]:
+        """Part after part, as `reference.measure` takes them."""
+        for file in self.files:
+            yield [_load(file)]
+
+    def check(self, prepared: dict[str, Any], wanted: Collection[str], name: str) -> None:
+        """Raise UsageError if they were prepared otherwise than protocol `name` does, or lack a layer."""
         check_preparation(self.prepared, prepared, str(self.path), name)
+        with safe_open(self.files[0], framework="numpy") as content:
+            for layer in wanted:
+                if layer not in content.keys():  # noqa: SIM118
+                    raise UsageError(
+                        f"{self.path} lacks the layer {layer!r}, which protocol {name!r} needs; run it again."
+                    )
 
 
 def run(samples: Path, folder: Path, part: str, protocols: dict[str, Protocol], settings: Settings) -> Path:
     """`rdm score features`: the features of part "i/n" of the samples; returns its file."""
-    match = re.fullmatch(r"(\d+)/(\d+)", part)
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", part)
     if match is None:
         raise UsageError(f"--part {part}: give I/N, such as 1/4.")
     [(name, protocol)] = protocols.items()
@@ -55,7 +67,7 @@ def run(samples: Path, folder: Path, part: str, protocols: dict[str, Protocol], 
     check_admitted(str(samples), items.shape[0], items.labels, protocol, name)
     extractor = extractor_of(protocols, settings)
     start, stop = bounds(protocol.samples, int(match[1]), int(match[2]), extractor.batch)
-    [layers] = extract(items, extractor, [protocol.pixels], start, stop, part)
+    [layers] = extract(items, extractor, [protocol.pixels], layers_of([protocol]), start, stop, part)
     labels = None if items.labels is None else items.labels[start:stop]
     prepared = preparation(protocol, "samples", extractor)
     return save(folder, layers, labels, start, protocol.samples, items.digest, prepared)
@@ -116,7 +128,7 @@ def open_parts(path: Path) -> Parts:
         reached = one["stop"]
     if reached != said[0]["total"]:
         raise UsageError(f"{path}: items {reached} to {said[0]['total']} are not there yet; run their part.")
-    labels = [part["labels"] for part in map(_load, files) if "labels" in part]
+    labels = [part for part in map(_labels, files) if part is not None]
     return Parts(
         path,
         files,
@@ -134,6 +146,11 @@ def _about(file: Path) -> dict[str, Any]:
             return said
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{file} is no whole part of `rdm score features` ({error}); run it again.") from None
+
+
+def _labels(file: Path) -> np.ndarray | None:
+    with safe_open(file, framework="numpy") as content:
+        return content.get_tensor("labels") if "labels" in content.keys() else None  # noqa: SIM118
 
 
 def _load(file: Path) -> Layers:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from rdm.data.sources import open_images
+from rdm.data.sources.base import readable
 from rdm.errors import UsageError
 from rdm.params.protocol import Pixels, Protocol
 from rdm.provenance.files import file_digest, whole_file
@@ -42,65 +43,83 @@ class Reference:
     facts: dict[str, Any]
 
 
-def layers_of(protocol: Protocol) -> tuple[str, ...]:
+def moments_of(protocol: Protocol) -> tuple[str, ...]:
     """The layers whose moments a protocol compares."""
     return ("pool", "spatial") if protocol.sfid else ("pool",)
 
 
-def measure(
+def measure_items(
     items: Items, protocols: Sequence[Protocol], extractor: Extractor, facts: dict[str, Any]
 ) -> list[Reference]:
     """The reference of each protocol from one pass over the items; protocols with clips must share their rule."""
-    count = items.shape[0]
-    ways: list[Pixels | None] = list(dict.fromkeys(protocol.pixels for protocol in protocols))
-    limits = [_kept(protocol, count) for protocol in protocols]
+    ways, count = ways_of(protocols), items.shape[0]
+    wanted = {layer for protocol in protocols for layer in moments_of(protocol)}
+    return measure(stream(items, extractor, ways, wanted, 0, count, "reference"), count, protocols, facts)
+
+
+def measure(
+    batches: Iterable[list[Layers]], count: int, protocols: Sequence[Protocol], facts: dict[str, Any]
+) -> list[Reference]:
+    """The same from batches of features, of `count` items together; each has one set of layers for each way."""
+    ways = ways_of(protocols)
+    positions = [_kept(protocol, count) for protocol in protocols]
+    most = np.unique(np.concatenate(positions))
     statistics: list[dict[str, FeatureStatistics]] = [{} for _ in ways]
     kept: list[list[np.ndarray]] = [[] for _ in ways]
-    for batch in stream(items, extractor, ways, 0, count, "reference"):
+    done = 0
+    for batch in batches:
+        size = len(batch[0]["pool"])
+        here = most[(most >= done) & (most < done + size)] - done
         for sums, rows, layers in zip(statistics, kept, batch, strict=True):
-            _add(sums, layers)
-            if sum(map(len, rows)) < max(limits):
-                rows.append(layers["pool"])
+            for name in KEYS.keys() & layers.keys():
+                sums.setdefault(name, FeatureStatistics(layers[name].shape[1])).add(layers[name])
+            rows.append(layers["pool"][here])
+        done += size
     references = []
-    for protocol, limit in zip(protocols, limits, strict=True):
+    for protocol, wanted in zip(protocols, positions, strict=True):
         way = ways.index(protocol.pixels)
-        moments = {name: statistics[way][name].moments(protocol.ddof, protocol.mean) for name in layers_of(protocol)}
-        features = np.concatenate(kept[way])[:limit] if limit else None
+        moments = {name: statistics[way][name].moments(protocol.ddof, protocol.mean) for name in moments_of(protocol)}
+        features = np.concatenate(kept[way])[np.searchsorted(most, wanted)] if len(wanted) else None
         references.append(Reference(moments, features, {**facts, "items": count}))
     return references
 
 
-def _add(sums: dict[str, FeatureStatistics], layers: Layers) -> None:
-    for name in KEYS.keys() & layers.keys():
-        sums.setdefault(name, FeatureStatistics(layers[name].shape[1])).add(layers[name])
+def ways_of(protocols: Iterable[Protocol]) -> list[Pixels | None]:
+    """The different ways in which these protocols prepare images."""
+    return list(dict.fromkeys(protocol.pixels for protocol in protocols))
 
 
-def _kept(protocol: Protocol, count: int) -> int:
-    """How many items' features a protocol needs, of `count`."""
+def evenly(count: int, wanted: int | None) -> np.ndarray:
+    """Indices of so many of `count` items, spread evenly, since they may be sorted by class; None: all."""
+    number = min(count, wanted or count)
+    return np.arange(number) * count // max(number, 1)
+
+
+def _kept(protocol: Protocol, count: int) -> np.ndarray:
+    """The items whose features a protocol needs, of `count`."""
     if protocol.kernel_distance is not None:
-        return count
+        return evenly(count, None)
     if protocol.precision_recall is not None:
-        return min(protocol.precision_recall.reference or count, count)
-    return 0
+        return evenly(count, protocol.precision_recall.reference)
+    return np.empty(0, np.int64)
 
 
 def is_statistics(path: Path) -> bool:
     """Whether this file holds moments rather than items."""
     if path.suffix == ".npz" and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
+        with readable(path, "a whole .npz"), zipfile.ZipFile(path) as archive:
             return "mu.npy" in archive.namelist()
     return path.suffix in (".pkl", ".pickle", ".pt")
 
 
 def save(path: Path, reference: Reference, protocol: Protocol, extractor: Extractor, versions: dict[str, str]) -> Path:
     """Write a reference file, whole or not at all; returns its path."""
-    if path.suffix != ".npz":
-        raise UsageError(f"{path}: a reference file ends in .npz; give it such a name.")
     said = {
         "preparation": preparation(protocol, "reference", extractor),
         "mean": protocol.mean,
         "ddof": protocol.ddof,
         "features": 0 if reference.features is None else len(reference.features),
+        "items": reference.facts.get("items", 0),
         "counts": {name: moments.count for name, moments in reference.moments.items()},
         "facts": reference.facts,
         "versions": versions,
@@ -120,10 +139,12 @@ def about(path: Path) -> dict[str, Any] | None:
     """What a reference file of ours says of itself; None for any other file."""
     if path.suffix != ".npz" or not zipfile.is_zipfile(path):
         return None
-    with np.load(path, allow_pickle=False) as content:
+    with readable(path, "a reference file"), np.load(path, allow_pickle=False) as content:
         if "rdm" not in content:
             return None
         said: dict[str, Any] = json.loads(str(content["rdm"]))
+        if {"preparation", "mean", "ddof", "features", "items", "counts", "facts", "versions"} - said.keys():
+            raise ValueError("its description is not complete")
         return said
 
 
@@ -143,6 +164,12 @@ def load(path: Path, protocol: Protocol, name: str, extractor: Extractor) -> Ref
         check_preparation({key: said[key] for key in rules}, rules, str(path), name)
         facts |= {"built_from": said["facts"]}
         layers = {k: replace(m, count=said["counts"][k]) for k, m in foreign.layers.items()}
+        needed = _kept(protocol, said["items"])
+        if said["features"] < len(needed):
+            raise UsageError(
+                f"{path} keeps the features of {said['features']} items, protocol {name!r} needs {len(needed)}; "
+                "build a reference under this protocol."
+            )
         with np.load(path, allow_pickle=False) as content:
             features = content.get("features")
     else:
@@ -150,7 +177,7 @@ def load(path: Path, protocol: Protocol, name: str, extractor: Extractor) -> Ref
             filter(None, [foreign.note, "preparation taken on trust: the file does not name it"])
         )
         layers = {k: _with_ddof(m, protocol.ddof, path) for k, m in foreign.layers.items()}
-    for layer in layers_of(protocol):
+    for layer in moments_of(protocol):
         if layer not in layers:
             raise UsageError(
                 f"{path} has no {'_'.join(KEYS[layer])}, which protocol {name!r} compares; build a reference."
@@ -160,16 +187,16 @@ def load(path: Path, protocol: Protocol, name: str, extractor: Extractor) -> Ref
             f"{path} has {layers['pool'].dimension} dimensions, the {extractor.kind} {extractor.dimension}; "
             "take the reference that belongs to the extractor."
         )
-    return Reference({layer: layers[layer] for layer in layers_of(protocol)}, features, facts)
+    return Reference({layer: layers[layer] for layer in moments_of(protocol)}, features, facts)
 
 
 def with_images(found: Reference, path: Path, protocol: Protocol, extractor: Extractor) -> Reference:
     """ADM's statistics files hold images for precision and recall beside the moments: add their features."""
-    if found.features is not None or _kept(protocol, 1) == 0 or not read_statistics(path).images:
+    if found.features is not None or not len(_kept(protocol, 1)) or not read_statistics(path).images:
         return found
     images = open_images(path)
-    [layers] = extract(images, extractor, [protocol.pixels], 0, _kept(protocol, images.shape[0]), "reference")
-    return replace(found, features=layers["pool"])
+    [layers] = extract(images, extractor, [protocol.pixels], ("pool",), 0, images.shape[0], "reference")
+    return replace(found, features=layers["pool"], facts={**found.facts, "items": images.shape[0]})
 
 
 def _with_ddof(moments: Moments, ddof: int, path: Path) -> Moments:

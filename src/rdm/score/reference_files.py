@@ -25,7 +25,7 @@ def build(items: Path, out: Path, protocols: dict[str, Protocol], settings: Sett
     source = open_items(items, protocol.clips, "reference")
     extractor = extractor_of(protocols, settings)
     facts = {"path": str(items), "sha256": source.digest}
-    [measured] = reference.measure(source, [protocol], extractor, facts)
+    [measured] = reference.measure_items(source, [protocol], extractor, facts)
     return reference.save(out, measured, protocol, extractor, versions())
 
 
@@ -69,12 +69,15 @@ def verify(file: Path, items: Path, protocols: dict[str, Protocol], settings: Se
     source = open_items(items, protocol.clips, "reference")
     extractor = extractor_of(protocols, settings)
     there = reference.load(file, protocol, name, extractor)
-    [here] = reference.measure(source, [protocol], extractor, {})
+    [here] = reference.measure_items(source, [protocol], extractor, {})
     rows = []
     for layer, moments in here.moments.items():
         distance = frechet_distance(moments, there.moments[layer])
         relative = distance / np.trace(moments.covariance)
-        rows.append({"layer": layer, "distance": distance, "of the trace": relative, "agrees": bool(relative < AGREES)})
+        agrees = bool(relative < AGREES)
+        rows.append(
+            {"layer": layer, "distance": f"{distance:.3g}", "of the trace": f"{relative:.2g}", "agrees": agrees}
+        )
     return rows
 
 

@@ -30,6 +30,7 @@ def render(result: Result) -> str:
         f"reference  {_source(result['reference'])}",
         f"extractor  {result['extractor']['kind']} (sha256 {result['extractor']['sha256'][:12]}), "
         f"{precision['network']} on {result['device']}; mean in {precision['mean']}, covariance in float64",
+        *([f"seconds    {result['seconds']}"] if "seconds" in result else []),
         "errors     one standard error from the sampling of the samples; the training's seed is another source",
         *(f"remark     {remark}" for remark in result["remarks"]),
         *([f"remark     {result['reference']['remark']}"] if result["reference"].get("remark") else []),
@@ -45,7 +46,7 @@ def compare(results: list[Result]) -> str:
     first = results[0]
     rows = []
     for name, result in zip(names, results, strict=True):
-        row = {"protocol": name}
+        row = {"protocol": name, "sha256": result["protocol"]["sha256"][:12]}
         for metric in metrics:
             here, there = result["values"].get(metric), first["values"].get(metric)
             row[metric] = _value(here)
@@ -64,6 +65,7 @@ def compare(results: list[Result]) -> str:
             "",
             f"samples    {_source(first['samples'])}",
             f"reference  {_source(first['reference'])}",
+            f"extractor  {first['extractor']['kind']} (sha256 {first['extractor']['sha256'][:12]})",
             f"In brackets the difference from {names[0]}; ± one standard error.",
             *([f"All with {', '.join(changes)}."] if changes else []),
             "",

@@ -30,7 +30,7 @@ def find_weights(kind: str, expected: str | None, path: Path | None) -> tuple[Pa
     """
     if path is None and kind not in URLS:
         raise UsageError(
-            "This protocol's extractor is trained here; name its folder with --weights results/extractor/DATA."
+            "This protocol's classifier is no published file; name one with --weights, such as results/extractor/DATA."
         )
     file = _download(kind, expected) if path is None else path
     file = file / "model.safetensors" if file.is_dir() else file
@@ -43,7 +43,8 @@ def find_weights(kind: str, expected: str | None, path: Path | None) -> tuple[Pa
 
 def _check(file: Path, kind: str, expected: str | None) -> None:
     if expected is not None and not _matches(file, expected):
-        raise UsageError(f"{file} is not the {kind} file that the protocol names ({expected}); download {URLS[kind]}")
+        remedy = f"download {URLS[kind]}" if kind in URLS else "name another"
+        raise UsageError(f"{file} is not the {kind} file that the protocol names ({expected}); {remedy}")
 
 
 def _matches(file: Path, expected: str) -> bool:

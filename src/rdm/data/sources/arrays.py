@@ -63,8 +63,16 @@ def _items(parts: list[np.ndarray], start: int, stop: int) -> np.ndarray:
     return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
 
+def _are_labels(numbers: np.ndarray) -> bool:
+    one_each = numbers.ndim == 1 or (numbers.ndim == 2 and numbers.shape[1] == 1)
+    return one_each and numbers.dtype.kind in "iuf" and bool(np.all(numbers == np.floor(numbers)))
+
+
 def _open(path: Path, files: list[str], dimensions: int) -> tuple[list[np.ndarray], np.ndarray | None]:
-    """The pixels of each file, checked, and the labels of all files together; what is not 1-d integer is no labels."""
+    """The pixels of each file, checked, and the labels of all files together.
+
+    arr_1 is taken for labels if it holds a whole number for each item, (N,) or (N, 1), of whatever type.
+    """
     paths = [path / name for name in files] or [path]
     parts: list[np.ndarray] = []
     labels: list[np.ndarray] = []
@@ -75,10 +83,10 @@ def _open(path: Path, files: list[str], dimensions: int) -> tuple[list[np.ndarra
             raise UsageError(f"{file}: the array {fault}")
         require_size(file, pixels.shape[1:], paths[0], (*parts, pixels)[0].shape[1:])
         parts.append(pixels)
-        if numbers is not None and numbers.ndim == 1 and np.issubdtype(numbers.dtype, np.integer):
+        if numbers is not None and _are_labels(numbers):
             if len(numbers) != len(pixels):
                 raise UsageError(f"{file} holds {len(pixels)} items but {len(numbers)} labels; give each item one.")
-            labels.append(numbers.astype(np.int64))
+            labels.append(numbers.reshape(-1).astype(np.int64))
     if labels and len(labels) != len(parts):
         raise UsageError(
             f"{path}: only {len(labels)} of its {len(parts)} shards hold labels; give them to all or none."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import glob
+import os
 import struct
 import tokenize
 import zipfile
@@ -23,7 +23,19 @@ from rdm.provenance.files import digest, file_digest
 
 # whatever the libraries raise on bytes that are not what they should be
 DAMAGED = (
-    *(OSError, ValueError, TypeError, RuntimeError, EOFError, SyntaxError, tokenize.TokenError, struct.error),
+    *(
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        OverflowError,
+        MemoryError,
+        RuntimeError,
+        EOFError,
+        SyntaxError,
+        tokenize.TokenError,
+        struct.error,
+    ),
     *(zlib.error, zipfile.BadZipFile, SafetensorError, av.FFmpegError, Image.DecompressionBombError),
 )
 
@@ -89,9 +101,13 @@ def is_class_sorted(labels: np.ndarray) -> bool:
 
 def list_files(folder: Path, suffixes: Collection[str]) -> list[str]:
     """Relative POSIX names of the files below `folder` with one of `suffixes`, sorted; hidden ones are skipped."""
-    # unlike Path.rglob, this follows links to folders and skips what is hidden
-    names = glob.iglob("**/*", root_dir=folder, recursive=True)  # noqa: PTH207
-    found = (Path(name) for name in names)
+    found, seen = [], set[str]()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        folders[:] = [] if real in seen else [name for name in folders if not name.startswith(".")]
+        files = [] if real in seen else files  # a link to where we have been
+        seen.add(real)
+        found += [Path(place, name).relative_to(folder) for name in files if not name.startswith(".")]
     return sorted(f.as_posix() for f in found if f.suffix.lower() in suffixes and (folder / f).is_file())
 
 

@@ -74,11 +74,14 @@ def open_zip(path: Path) -> ImageFiles:
         with lock:
             return archive.read(name)
 
-    names = sorted(name for name in archive.namelist() if _is_image(PurePosixPath(name)))
+    names = sorted(info.filename for info in archive.infolist() if _is_image(info))
     if not names:
         raise UsageError(f"{path} holds no images; {', '.join(SUFFIXES)} are known.")
     return ImageFiles(path, names, load)
 
 
-def _is_image(name: PurePosixPath) -> bool:
-    return name.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in name.parts)
+def _is_image(info: zipfile.ZipInfo) -> bool:
+    name = PurePosixPath(info.filename)
+    return (
+        not info.is_dir() and name.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in name.parts)
+    )

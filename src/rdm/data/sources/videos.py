@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -61,15 +62,16 @@ def _open(file: Path) -> Iterator[av.container.InputContainer]:
 
 
 class FrameFolders(Videos):
-    """Videos as folders of images below the folder `path`: each that directly holds some is one, sorted by name.
+    """Videos as folders of images below the folder `path`: each that directly holds some is one.
 
+    Frames are sorted by name, where numbers count as numbers: frame9 comes before frame10.
     Labels: the outermost folders, if every video's folder is in another.
     """
 
     def __init__(self, path: Path, files: list[str]) -> None:
         self.path, self.files = path, files
         videos: dict[str, list[int]] = {}
-        for number, name in enumerate(files):
+        for number, name in sorted(enumerate(files), key=lambda entry: _natural(entry[1])):
             videos.setdefault(PurePosixPath(name).parent.as_posix(), []).append(number)
         if "." in videos:
             stray = files[videos["."][0]]
@@ -85,3 +87,8 @@ class FrameFolders(Videos):
 
     def read(self, index: int, frames: Sequence[int]) -> np.ndarray:
         return self._images.pick([self._videos[index][frame] for frame in frames])
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A key that sorts the numbers in names as numbers."""
+    return [(int(part), part) if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
