@@ -212,6 +212,17 @@ def test_statistics_of_parts_merge_to_those_of_the_whole(folder):
     assert frechet_distance(total, reference) == pytest.approx(expected, rel=1e-12)
 
 
+def test_protocols_are_at_hand_everywhere(folder, tmp_path):
+    """Away from any parameter file, the package's own are taken; one beside --params goes before them."""
+    result = json.loads(rdm("samples.npz", "--against", "reference.npz", *NET, "--json", params=tmp_path / "none"))
+    assert result["protocol"] == score("samples.npz")["protocol"]
+    Path("protocols.yaml").write_text("mine: {samples: 60, labels: random, reference: test, extractor: classifier}")
+    options = ("--protocol", "mine", "--weights", "net.safetensors")
+    assert list(
+        json.loads(rdm("samples.npz", "--against", "reference.npz", *options, "--json", params=tmp_path))["values"]
+    ) == ["fid", "accuracy"]
+
+
 # ---------------------------------------------------------------- references
 
 

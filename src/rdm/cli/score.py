@@ -60,7 +60,11 @@ def score() -> None:
 def _options(*names: str) -> Callable[[Verb], Verb]:
     """The options that several verbs share."""
     known = {
-        "protocol": click.option("--protocol", required=True, help="A name in protocols.yaml."),
+        "protocol": click.option(
+            "--protocol",
+            required=True,
+            help="A name in protocols.yaml, beside the parameter file or the package's own.",
+        ),
         "set": click.option(
             "--set",
             "changes",
@@ -230,10 +234,11 @@ def score_verify(protocol: str, folder: Path, params_file: str, as_json: bool, *
 
 
 def _protocols(params_file: str, names: list[str], changes: tuple[str, ...]) -> dict[str, Any]:
-    """Protocols by name, changed; a change is part of the name."""
-    from rdm.params.files import load_protocols
+    """Protocols by name, changed; a change is part of the name. Away from any parameter file: the package's own."""
+    from rdm.params.files import OWN_PROTOCOLS, load_protocols
 
-    return load_protocols(Path(params_file).with_name("protocols.yaml"), names, changes)
+    beside = Path(params_file).with_name("protocols.yaml")
+    return load_protocols(beside if beside.is_file() else OWN_PROTOCOLS, names, changes)
 
 
 def _settings(options: dict[str, Any]) -> Any:

@@ -16,6 +16,11 @@ from rdm.params.protocol import Protocol
 from rdm.params.section import Section
 
 Model = TypeVar("Model", bound=Section)
+# in an installed package beside this module, in a checkout beside the parameter files
+PLACES = (Path(__file__).parent, Path(__file__).parents[3] / "params")
+OWN_PROTOCOLS = next(
+    (p for place in PLACES if (p := place / "protocols.yaml").is_file()), Path("params/protocols.yaml")
+)
 
 
 def load(path: str | Path) -> Experiment:

@@ -26,7 +26,8 @@ ENOUGH = 2  # items for each dimension, for its bias to be corrected
 class Estimate:
     """One metric.
 
-    standard_error: from the sampling of the samples alone: the reference is fixed, and so is the trained network.
+    standard_error: from the sampling of the samples alone: the reference is fixed, and so is the trained network. Of
+        precision and recall it is binomial: for fixed manifolds, from the points that are tested against them.
     bias_corrected: without the bias of order 1/n, where there is one.
     spread: over splits or subsets, as evaluators print it; not an error of the value.
     dimension: of the features.

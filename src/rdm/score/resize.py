@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -36,9 +37,14 @@ def pil_bicubic(images: Tensor, size: int) -> Tensor:
     if images.shape[2:] == (size, size):
         return images
     planes = images.flatten(0, 1).cpu().numpy()
-    resized = [Image.fromarray(plane).resize((size, size), Image.Resampling.BICUBIC) for plane in planes]
-    stacked = torch.from_numpy(np.stack([np.asarray(plane) for plane in resized])).clamp_(0, 255)
+    with ThreadPoolExecutor() as pool:
+        resized = list(pool.map(lambda plane: _resized(plane, size), planes))
+    stacked = torch.from_numpy(np.stack(resized)).clamp_(0, 255)
     return stacked.view(*images.shape[:2], size, size).to(images.device)
+
+
+def _resized(plane: np.ndarray, size: int) -> np.ndarray:
+    return np.asarray(Image.fromarray(plane).resize((size, size), Image.Resampling.BICUBIC))
 
 
 RESIZES: dict[str, Callable[[Tensor, int], Tensor]] = {"tf1": tf1, "half_pixel": half_pixel, "pil_bicubic": pil_bicubic}
