@@ -12,6 +12,7 @@ import torch
 import yaml
 from click.testing import CliRunner
 from PIL import Image
+from pytorch_fid.fid_score import compute_statistics_of_path
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_tensors
 
@@ -232,6 +233,10 @@ def test_a_reference_file_stands_for_its_items(folder):
     for metric, estimate in stored["values"].items():
         assert estimate["value"] == pytest.approx(direct["values"][metric]["value"], rel=1e-9)
     assert stored["reference"]["built_from"]["sha256"] == direct["reference"]["sha256"]
+    mean, covariance = compute_statistics_of_path("ref.npz", None, None, None, None)  # pytorch-fid reads it, too
+    pool = build_extractor("classifier", Path("net.safetensors"), CPU).features(pictures(0)[0])["pool"]
+    np.testing.assert_allclose(mean, pool.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(covariance, np.cov(pool, rowvar=False), atol=1e-9)
     explained = rdm("reference", "explain", "ref.npz")
     for what in ("rdm score reference", "d = 20, n = 60", direct["reference"]["sha256"], "preparation: weights"):
         assert what in explained

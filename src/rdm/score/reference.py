@@ -1,7 +1,7 @@
 """What samples are compared with: the moments of real items, and those items' features where a metric needs them.
 
-Our file is an npz: `mu, sigma` (pool) and `mu_s, sigma_s` (spatial, NHWC) under the names that ADM's evaluator,
-pytorch-fid and torch-fidelity's users know, `features` (float32) if precision, recall or KID need them, and in `rdm`
+Our file is an npz: `mu, sigma` (pool) and `mu_s, sigma_s` (spatial, NHWC) under the names of ADM's files, so that
+pytorch-fid reads it, too; `features` (float32) if precision, recall or KID need them, and in `rdm`
 a JSON text: how the features were prepared, from which items, by which versions.
 """
 
