@@ -494,6 +494,7 @@ def test_more_samples_than_the_protocol_scores(folder):
         (("samples.npz", "--against", "reference.npz"), "either --protocol or --compare-protocols"),
         (("a", "b", "--against", "reference.npz", *NET), "Give one SAMPLES"),
         (("samples.npz", "--protocol", "ci"), "add --against"),
+        (("samples.npz",), "samples.npz is no run; say with --against what to compare it with"),
         (("samples.npz", "--against", "reference.npz", *NET[:2], *NET[4:]), "name one with --weights"),
         (("samples.npz", "--against", "reference.npz", *NET, "--device", "tpu"), "device: 'tpu' is not known"),
         (

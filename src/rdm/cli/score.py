@@ -121,9 +121,15 @@ def score_run(
             raise UsageError(
                 "A run is scored on the parameter file's device in float32; leave --device, --precision out."
             )
+        experiment = load_experiment(params_file)
+        for name in names:
+            if Path(name).exists() and name not in {*experiment.runs, *experiment.score.samples, "floor"}:
+                raise UsageError(
+                    f"{name} is no run; say with --against what to compare it with, and with --protocol how."
+                )
         from rdm.score import stage
 
-        for path in stage.run(load_experiment(params_file), list(names)):
+        for path in stage.run(experiment, list(names)):
             print_path(path)
         return
     chosen = [protocol] if protocol else [name for name in (compared or "").split(",") if name]
