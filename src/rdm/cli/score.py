@@ -121,16 +121,7 @@ def score_run(
             raise UsageError(
                 "A run is scored on the parameter file's device in float32; leave --device, --precision out."
             )
-        experiment = load_experiment(params_file)
-        for name in names:
-            if Path(name).exists() and name not in {*experiment.runs, *experiment.score.samples, "floor"}:
-                raise UsageError(
-                    f"{name} is no run; say with --against what to compare it with, and with --protocol how."
-                )
-        from rdm.score import stage
-
-        for path in stage.run(experiment, list(names)):
-            print_path(path)
+        _score_runs(load_experiment(params_file), list(names))
         return
     chosen = [protocol] if protocol else [name for name in (compared or "").split(",") if name]
     if len(names) != 1 or not chosen or bool(compared) == bool(protocol):
@@ -149,6 +140,19 @@ def score_run(
         click.echo(report.compare(results) if compared else report.render(results[0]))
     if out is not None:
         write_json(out, result)
+
+
+def _score_runs(experiment: Any, names: list[str]) -> None:
+    """Score runs under the parameter file's protocol."""
+    from rdm.errors import UsageError
+
+    for name in names:
+        if Path(name).exists() and name not in {*experiment.runs, *experiment.score.samples, "floor"}:
+            raise UsageError(f"{name} is no run; say with --against what to compare it with, and with --protocol how.")
+    from rdm.score import stage
+
+    for path in stage.run(experiment, names):
+        print_path(path)
 
 
 @score.command("features")
