@@ -349,6 +349,10 @@ def test_parts_of_a_reference_stand_for_it(folder):
     options = (*NET, "--set", "precision_recall={k: 3, reference: 12}")
     rdm("features", "reference.npz", "parts", *options)
     assert score("samples.npz", "parts", options)["values"] == score("samples.npz", options=options)["values"]
+    rdm("reference", "build", "parts", "ref.npz", *options)
+    stored, direct = score("samples.npz", "ref.npz", options)["values"], score("samples.npz", options=options)["values"]
+    assert stored["fid"]["value"] == pytest.approx(direct["fid"]["value"], rel=1e-9)
+    assert "holds statistics already" in rdm("reference", "build", "ref.npz", "again.npz", *options, code=2)
     rdm("features", "reference.npz", "poor", *options, "--set", "sfid=false")
     assert "poor lacks the layer 'spatial'" in rdm("samples.npz", "--against", "poor", *options, code=2)
 

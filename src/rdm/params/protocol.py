@@ -38,7 +38,7 @@ class PrecisionRecallRule(Section):
     """Precision and recall; see rdm.score.neighbours."""
 
     k: PositiveInt
-    reference: PositiveInt | None = None  # only so many of the reference's items, the first; None: all
+    reference: PositiveInt | None = None  # only so many of the reference's items, spread evenly; None: all
     half: bool = False  # distances in float16
 
 
@@ -86,11 +86,6 @@ class Protocol(Section):
     precision_recall: PrecisionRecallRule | None = None
     kernel_distance: KernelRule | None = None
     paper_scale: bool = False  # may be compared with the paper's numbers
-
-    @property
-    def clip_frames(self) -> int | None:
-        """Frames of a clip; None for images."""
-        return self.clips.frames if self.clips else None
 
     @model_validator(mode="after")
     def fits_the_extractor(self) -> Protocol:

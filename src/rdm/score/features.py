@@ -95,12 +95,13 @@ def extract(
     gathered: list[Layers] = [{} for _ in ways]
     done = 0
     for batch in stream(items, extractor, ways, wanted, start, stop, what):
+        size = len(batch[0]["pool"])
         for whole, part in zip(gathered, batch, strict=True):
             for name, values in part.items():
                 if name not in whole:
                     whole[name] = np.empty((stop - start, values.shape[1]), np.float32)
-                whole[name][done : done + len(values)] = values
-        done += len(values)
+                whole[name][done : done + size] = values
+        done += size
     return gathered
 
 

@@ -10,7 +10,7 @@ from rdm.errors import UsageError
 from rdm.score.sampling import error_of_mean
 
 ENTRIES = 50_000_000  # of the kernel matrix that are held at a time
-PROJECTED = 2000
+PROJECTED = 2000  # samples from which the standard error is taken if the value is of subsets
 
 
 @dataclass(frozen=True)

@@ -57,8 +57,9 @@ class _Points:
         self.half = half
         self.features = features
         self.norms = features.square().sum(1)
-        self.rounded = _half(features)
-        self.rounded_norms = _half(_half(self.rounded.square()).sum(1))
+        if half:
+            self.rounded = _half(features)
+            self.rounded_norms = _half(_half(self.rounded.square()).sum(1))
 
     def distances(self, rows: slice, others: _Points) -> Tensor:
         """Squared distances of these rows to all others; with `half` each step is rounded, unless that overflows."""

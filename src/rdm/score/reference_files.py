@@ -8,37 +8,41 @@ from typing import Any
 import numpy as np
 
 from rdm.errors import RdmError, UsageError
-from rdm.params.protocol import Protocol
-from rdm.score import pair, reference
+from rdm.score import reference
 from rdm.score.foreign import read_statistics
 from rdm.score.frechet import frechet_distance, root_of
-from rdm.score.inputs import Settings, extractor_of, open_items, versions
+from rdm.score.inputs import Settings, extractor_of, versions
+from rdm.score.pair import Protocols, references_of
 
 AGREES = 1e-6  # of the covariance's trace: other batches, kernels and machines move features by some 1e-7
 
 Row = dict[str, Any]
 
 
-def build(items: Path, out: Path, protocols: dict[str, Protocol], settings: Settings) -> Path:
-    """Measure images or videos and write the reference of one protocol; returns its file."""
-    [protocol] = protocols.values()
-    source = open_items(items, protocol.clips, "reference")
-    extractor = extractor_of(protocols, settings)
-    facts = {"path": str(items), "sha256": source.digest}
-    [measured] = reference.measure_items(source, [protocol], extractor, facts)
-    return reference.save(out, measured, protocol, extractor, versions())
+def build(items: Path, out: Path, protocols: Protocols, settings: Settings) -> Path:
+    """Measure images, videos or a folder of `rdm score features`, and write the reference of one protocol.
+
+    Returns its file. Raises UsageError for a file of statistics.
+    """
+    if reference.is_statistics(items):
+        raise UsageError(f"{items} holds statistics already; take them over with `rdm score reference import`.")
+    return _write(items, out, protocols, settings)
 
 
-def convert(file: Path, out: Path, protocols: dict[str, Protocol], settings: Settings) -> Path:
+def convert(file: Path, out: Path, protocols: Protocols, settings: Settings) -> Path:
     """Import another evaluator's statistics, and features of the images beside them; returns the new file.
 
     Raises UsageError for a file that holds no statistics, or not those that the protocol compares.
     """
     if not reference.is_statistics(file):
         raise UsageError(f"{file} holds no statistics; measure its items with `rdm score reference build`.")
-    [protocol] = protocols.values()
+    return _write(file, out, protocols, settings)
+
+
+def _write(source: Path, out: Path, protocols: Protocols, settings: Settings) -> Path:
     extractor = extractor_of(protocols, settings)
-    [found] = pair.references_of(file, protocols, extractor).values()
+    [protocol] = protocols.values()
+    [found] = references_of(source, protocols, extractor).values()
     return reference.save(out, found, protocol, extractor, versions())
 
 
@@ -63,13 +67,12 @@ def explain(file: Path) -> list[Row]:
     return [{"what": what, "value": str(value)} for what, value in rows.items()]
 
 
-def verify(file: Path, items: Path, protocols: dict[str, Protocol], settings: Settings) -> list[Row]:
+def verify(file: Path, items: Path, protocols: Protocols, settings: Settings) -> list[Row]:
     """Measure items again, and compare: one row for each layer, with the Fréchet distance between file and items."""
     [(name, protocol)] = protocols.items()
-    source = open_items(items, protocol.clips, "reference")
     extractor = extractor_of(protocols, settings)
     there = reference.load(file, protocol, name, extractor)
-    [here] = reference.measure_items(source, [protocol], extractor, {})
+    [here] = references_of(items, protocols, extractor).values()
     rows = []
     for layer, moments in here.moments.items():
         distance = frechet_distance(moments, there.moments[layer])
