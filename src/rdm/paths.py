@@ -24,9 +24,9 @@ def latents(dataset: str, autoencoder_name: str) -> Path:
     return RESULTS / "latents" / dataset / autoencoder_name
 
 
-def extractor(dataset: str) -> Path:
-    """The classifier whose features score one data set."""
-    return RESULTS / "extractor" / dataset
+def extractor(score: str) -> Path:
+    """The classifier through which one score sees its data set."""
+    return RESULTS / "extractor" / score
 
 
 def run_name(experiment: str, system: str, seed: int) -> str:
@@ -59,13 +59,18 @@ def score(run: str, sampler: str, protocol: str) -> Path:
     return RESULTS / "score" / run / sampler / f"{protocol}.json"
 
 
-def samples_score(name: str, protocol: str) -> Path:
+def preview(run: str, sampler: str, suffix: str) -> Path:
+    """Some of a run's clips to watch: `mp4` or `gif`. Beside the folder, which holds one kind of file."""
+    return RESULTS / "sample" / run / f"{sampler}.{suffix}"
+
+
+def published_score(name: str, protocol: str) -> Path:
     """The scores of a published sample set."""
     return RESULTS / "score" / "published" / name / f"{protocol}.json"
 
 
 def floor(dataset: str, protocol: str) -> Path:
-    """The scores of real training images: what a perfect generator would get."""
+    """The scores of real training items: what a perfect generator would get."""
     return RESULTS / "score" / "floor" / dataset / f"{protocol}.json"
 
 

@@ -38,7 +38,7 @@ except RdmError as error:
 shell.prefix(f"export RDM_PARAMS={shlex.quote(str(PARAMS))}; ")
 
 RUNS = EXPERIMENT.runs
-TABLED = {
+SAMPLED = {
     run: EXPERIMENT.samplers_of(system)
     for run, (system, _) in RUNS.items()
     if EXPERIMENT.samplers_of(system)
@@ -49,7 +49,9 @@ wildcard_constraints:
     dataset="|".join(EXPERIMENT.data),
     autoencoder="|".join(EXPERIMENT.latents),
     run="|".join(RUNS),
-    samples="|".join(EXPERIMENT.score.samples) or "none",
+    score="|".join(EXPERIMENT.score),
+    samples="|".join(EXPERIMENT.published) or "none",
+    table="table1|table2",
 
 
 def manifest(folder):
@@ -61,3 +63,8 @@ def latents_of(run):
     """The manifest of the latents that a run learns from."""
     name = EXPERIMENT.baseline(RUNS[run][0]).latents
     return manifest(paths.latents(EXPERIMENT.latents[name].data, name))
+
+
+def runs_of(systems):
+    """The runs of these systems, one per seed."""
+    return [run for run, (system, _) in RUNS.items() if system in systems]

@@ -1,19 +1,24 @@
+def figure_inputs(wildcards):
+    """The runs that a figure shows, and for curves their scores."""
+    systems = EXPERIMENT.figure_systems(wildcards.figure)
+    trained = [manifest(paths.train(run)) for run in runs_of(systems)]
+    if wildcards.figure in ("figure6", "figure7"):
+        return trained + [file for system in systems for file in score_files(system)]
+    return trained
+
+
 rule figure:
     input:
-        lambda w: [
-            manifest(paths.train(paths.run_name(EXPERIMENT.name, system, seed)))
-            for system in EXPERIMENT.figure_systems(w.figure)
-            for seed in EXPERIMENT.seeds
-        ],
+        figure_inputs,
     output:
         str(paths.figure("{figure}")),
         str(paths.figure("{figure}", "csv")),
     log:
         "logs/figures/{figure}.log",
     wildcard_constraints:
-        figure="figure5|gates",
+        figure="figure5|figure6|figure7|gates",
     params:
-        values=EXPERIMENT.figures.model_dump(),
+        values=[EXPERIMENT.figures.model_dump(), list(EXPERIMENT.seeds)],
         code=code_digest("figures"),
     message:
         "draw {wildcards.figure}"

@@ -1,5 +1,5 @@
-# one rule per run, since its outputs are the samplers that the table asks of it
-for run_, samplers_ in TABLED.items():
+# one rule per run, since its outputs are the samplers that tables and figures ask of it
+for run_, samplers_ in SAMPLED.items():
 
     rule:
         name:
@@ -7,7 +7,7 @@ for run_, samplers_ in TABLED.items():
         input:
             manifest(paths.train(run_)),
             latents_of(run_),
-            manifest(paths.data(EXPERIMENT.score.data)),
+            manifest(paths.data(EXPERIMENT.data_of(RUNS[run_][0]))),
         output:
             [manifest(paths.sample(run_, sampler)) for sampler in samplers_],
         log:

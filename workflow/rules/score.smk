@@ -1,84 +1,111 @@
-SCORED = EXPERIMENT.score.data
-# the file of Inception's weights is no input: a plan can be made without it, and `rdm score` asks for it
-EXTRACTOR = (
-    [manifest(paths.extractor(SCORED))]
-    if EXPERIMENT.score.extractor.kind == "classifier"
-    else []
-)
-FLOOR = str(paths.floor(SCORED, EXPERIMENT.score.protocol))
+def floor_file(score):
+    """The score file of real items."""
+    parameters = EXPERIMENT.score[score]
+    return str(paths.floor(parameters.data, parameters.protocol))
 
 
-def score_files(system):
-    """The score files of a system: its seeds and samplers."""
+def scoring_inputs(score):
+    """The real items, and the classifier whose features are compared."""
+    # a published network's file is no input: a plan can be made without it, and `rdm score` asks for it
+    parameters = EXPERIMENT.score[score]
+    trained = parameters.extractor.kind == "classifier"
     return [
-        str(paths.score(run, sampler, EXPERIMENT.score.protocol))
-        for run in TABLED
-        if RUNS[run][0] == system
-        for sampler in TABLED[run]
+        manifest(paths.data(parameters.data)),
+        *([manifest(paths.extractor(score))] if trained else []),
     ]
 
 
-def published_score(name):
-    """The score file of a published sample set."""
-    return str(paths.samples_score(name, EXPERIMENT.score.protocol))
+def scores_of(system):
+    """The names of the scores of a system."""
+    return EXPERIMENT.scores_of(EXPERIMENT.data_of(system))
+
+
+def score_files(system):
+    """The score files of a system: its seeds, samplers, and scores."""
+    return [
+        str(paths.score(run, sampler, EXPERIMENT.score[score].protocol))
+        for run in runs_of([system])
+        for sampler in SAMPLED[run]
+        for score in scores_of(system)
+    ]
+
+
+def published_scores(name):
+    """The score files of a published sample set."""
+    published = EXPERIMENT.published[name]
+    return [
+        str(paths.published_score(name, EXPERIMENT.score[score].protocol))
+        for score in EXPERIMENT.scores_of(published.data)
+    ]
 
 
 rule extractor:
     input:
-        manifest(paths.data(SCORED)),
+        lambda w: manifest(paths.data(EXPERIMENT.score[w.score].data)),
     output:
-        manifest(paths.extractor(SCORED)),
+        manifest(paths.extractor("{score}")),
     log:
-        "logs/extractor.log",
+        "logs/extractor/{score}.log",
+    priority: 3
     threads: EXPERIMENT.threads
     params:
-        values=dependencies.of_extractor(EXPERIMENT),
+        values=lambda w: dependencies.of_extractor(EXPERIMENT, w.score),
         code=code_digest("extractor"),
     message:
-        "train the classifier that scores"
+        "train the classifier that scores {wildcards.score}"
     shell:
-        "rdm extractor > {log} 2>&1"
+        "rdm extractor {wildcards.score} > {log} 2>&1"
 
 
-rule floor:
-    input:
-        manifest(paths.data(SCORED)),
-        EXTRACTOR,
-    output:
-        FLOOR,
-    log:
-        "logs/score/floor.log",
-    threads: EXPERIMENT.threads
-    params:
-        values=dependencies.of_scoring(EXPERIMENT),
-        code=code_digest("score"),
-    message:
-        "score real images: the floor"
-    shell:
-        "rdm score floor > {log} 2>&1"
+for score_ in EXPERIMENT.score:
+
+    rule:
+        name:
+            f"floor_{score_.replace('-', '_')}"
+        input:
+            scoring_inputs(score_),
+        output:
+            floor_file(score_),
+        log:
+            f"logs/score/floor-{score_}.log",
+        threads: EXPERIMENT.threads
+        params:
+            score=score_,
+            values=dependencies.of_scoring(EXPERIMENT, score_),
+            code=code_digest("score"),
+        message:
+            f"score real items: the floor of {score_}"
+        shell:
+            "rdm score floor-{params.score} > {log} 2>&1"
 
 
-rule score_published:
-    input:
-        lambda w: EXPERIMENT.find_samples(w.samples),
-        manifest(paths.data(SCORED)),
-        EXTRACTOR,
-    output:
-        published_score("{samples}"),
-    log:
-        "logs/score/published/{samples}.log",
-    threads: EXPERIMENT.threads
-    params:
-        values=dependencies.of_scoring(EXPERIMENT),
-        code=code_digest("score"),
-    message:
-        "score published samples {wildcards.samples}"
-    shell:
-        "rdm score {wildcards.samples} > {log} 2>&1"
+for samples_, published_ in EXPERIMENT.published.items():
+    names_ = EXPERIMENT.scores_of(published_.data)
+
+    rule:
+        name:
+            f"score_published_{samples_.replace('-', '_')}"
+        input:
+            published_.path,
+            [file for score in names_ for file in scoring_inputs(score)],
+        output:
+            published_scores(samples_),
+        log:
+            f"logs/score/published/{samples_}.log",
+        threads: EXPERIMENT.threads
+        params:
+            samples=samples_,
+            values={s: dependencies.of_scoring(EXPERIMENT, s) for s in names_},
+            code=code_digest("score"),
+        message:
+            f"score published samples {samples_}"
+        shell:
+            "rdm score {params.samples} > {log} 2>&1"
 
 
 # one rule per system: its seeds are scored in one process, which loads the extractor once
-for system_ in dict.fromkeys(RUNS[run][0] for run in TABLED):
+for system_ in dict.fromkeys(RUNS[run][0] for run in SAMPLED):
+    names_ = scores_of(system_)
 
     rule:
         name:
@@ -86,20 +113,18 @@ for system_ in dict.fromkeys(RUNS[run][0] for run in TABLED):
         input:
             [
                 manifest(paths.sample(run, s))
-                for run in TABLED
-                if RUNS[run][0] == system_
-                for s in TABLED[run]
+                for run in runs_of([system_])
+                for s in SAMPLED[run]
             ],
-            manifest(paths.data(SCORED)),
-            EXTRACTOR,
+            [file for score in names_ for file in scoring_inputs(score)],
         output:
             score_files(system_),
         log:
             f"logs/score/{system_}.log",
         threads: EXPERIMENT.threads
         params:
-            runs=[run for run in TABLED if RUNS[run][0] == system_],
-            values=dependencies.of_scoring(EXPERIMENT),
+            runs=runs_of([system_]),
+            values={s: dependencies.of_scoring(EXPERIMENT, s) for s in names_},
             code=code_digest("score"),
         message:
             f"score {system_}"

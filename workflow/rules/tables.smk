@@ -1,27 +1,42 @@
-rule tables:
-    input:
-        [
-            file
-            for system in dict.fromkeys(RUNS[run][0] for run in TABLED)
-            for file in score_files(system)
+PICTURES = {"table1": "samples", "table2": "clips"}
+
+
+def table_inputs(table):
+    """The scores of every row, of controls and floors, and the samples in the picture."""
+    systems = EXPERIMENT.shown_systems(table)
+    sets = dict.fromkeys(
+        cell.samples for cell in EXPERIMENT.cells(table) if cell.samples
+    )
+    return [
+        *[file for system in systems for file in score_files(system)],
+        *[file for name in sets for file in published_scores(name)],
+        *[floor_file(score) for score in EXPERIMENT.scores_in(table)],
+        *[
+            manifest(paths.sample(run, sampler))
+            for run in runs_of(systems)
+            for sampler in SAMPLED[run]
         ],
-        [published_score(row.samples) for row in EXPERIMENT.tables.rows if row.samples],
-        FLOOR,
-        [
-            manifest(paths.sample(run, EXPERIMENT.tables.picture))
-            for run in TABLED
-            if EXPERIMENT.tables.picture in TABLED[run]
-        ],
-    output:
-        [str(paths.table("table1", suffix)) for suffix in ("csv", "md", "tex")],
-        str(paths.figure("samples")),
-    log:
-        "logs/tables.log",
-    params:
-        values=EXPERIMENT.tables.model_dump(),
-        published=PARAMS.with_name("published.csv").read_text(),
-        code=code_digest("tables"),
-    message:
-        "table 1"
-    shell:
-        "rdm tables > {log} 2>&1"
+    ]
+
+
+for table_ in PICTURES:
+
+    rule:
+        name:
+            table_
+        input:
+            table_inputs(table_),
+        output:
+            [str(paths.table(table_, suffix)) for suffix in ("csv", "md", "tex")],
+            str(paths.figure(PICTURES[table_])),
+        log:
+            f"logs/{table_}.log",
+        params:
+            table=table_,
+            values=[EXPERIMENT.tables.model_dump(), list(EXPERIMENT.seeds)],
+            published=PARAMS.with_name("published.csv").read_text(),
+            code=code_digest("tables"),
+        message:
+            f"table {table_[-1]}"
+        shell:
+            "rdm tables {params.table} > {log} 2>&1"

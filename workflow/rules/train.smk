@@ -1,13 +1,10 @@
 def training_inputs(wildcards):
-    """The latents; for a gated run or its control also the run it starts from."""
-    system, seed = RUNS[wildcards.run]
-    start = getattr(EXPERIMENT.systems[system], "start", None)
-    started = (
-        [manifest(paths.train(paths.run_name(EXPERIMENT.name, start, seed)))]
-        if start
-        else []
-    )
-    return [latents_of(wildcards.run), *started]
+    """The latents, and the run that this one starts from, if there is one."""
+    start = dependencies.start_of(EXPERIMENT, wildcards.run)
+    return [
+        latents_of(wildcards.run),
+        *([manifest(paths.train(start))] if start else []),
+    ]
 
 
 rule train:

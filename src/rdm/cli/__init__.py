@@ -17,6 +17,7 @@ from rdm.cli.common import (
     print_path,
 )
 from rdm.cli.gates import gates
+from rdm.cli.models import models
 from rdm.cli.params import params
 from rdm.cli.score import score
 
@@ -24,7 +25,7 @@ from rdm.cli.score import score
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
-    """Neural-RDM, reproduced: from data to Table 1, one stage at a time.
+    """Neural-RDM, reproduced: from data to Tables 1 and 2, one stage at a time.
 
     \b
     data -> autoencoder -> latents -> train -> sample -> score -> tables
@@ -87,16 +88,19 @@ def latents(name: str, params_file: str, overwrite: bool) -> None:
 
 
 @main.command()
+@click.argument("name")
 @params_option
 @overwrite_option
-def extractor(params_file: str, overwrite: bool) -> None:
-    """Train the small classifier whose features score small data sets.
+def extractor(name: str, params_file: str, overwrite: bool) -> None:
+    """Train the small classifier whose features are compared in NAME of the parameter file's `score` section.
 
-    Writes results/extractor/DATASET. Needs: rdm data. Not needed when the scores use the FID-Inception.
+    Writes results/extractor/NAME. Needs: rdm data. Not needed where the FID-Inception or I3D is used.
     """
+    experiment = load_experiment(params_file)
+    check_known(name, experiment.score, "score")
     from rdm.score import classifier
 
-    print_path(classifier.run(load_experiment(params_file), overwrite))
+    print_path(classifier.run(experiment, name, overwrite))
 
 
 @main.command()
@@ -119,10 +123,10 @@ def train(run: str, params_file: str, overwrite: bool) -> None:
 @params_option
 @overwrite_option
 def sample(run: str, params_file: str, overwrite: bool) -> None:
-    """Draw the images of one RUN, with each sampler that the table asks of it.
+    """Draw the images or clips of one RUN, with each sampler that tables and figures ask of it.
 
-    Writes results/sample/RUN/SAMPLER: npz shards with arr_0 (uint8, NHWC) and labels arr_1. Image i depends on the
-    seed and on i alone. Needs: rdm train.
+    Writes results/sample/RUN/SAMPLER: npz shards with arr_0 (uint8, NHWC or NTHWC) and labels arr_1. Item i depends on
+    the seed and on i alone. Of clips also SAMPLER.mp4 and SAMPLER.gif, to watch. Needs: rdm train.
     """
     from rdm.sample import stage
 
@@ -131,16 +135,20 @@ def sample(run: str, params_file: str, overwrite: bool) -> None:
 
 
 @main.command()
+@click.argument("name", default="table1")
 @params_option
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
-def tables(params_file: str, as_json: bool) -> None:
-    """Put our scores beside the paper's: results/table1.csv, .md, .tex and results/figures/samples.png.
+def tables(name: str, params_file: str, as_json: bool) -> None:
+    """Put our scores beside the paper's: NAME is table1 (images) or table2 (videos).
 
-    Needs: rdm score of every run, and of the floor.
+    Writes results/NAME.csv, .md, .tex and a picture, results/figures/samples.png or clips.png.
+    Needs: rdm score of every run in it, and of the floors.
     """
+    experiment = load_experiment(params_file)
+    check_known(name, {"table1": 1, "table2": 2}, "table")
     from rdm.tables import stage
 
-    written = stage.run(load_experiment(params_file), Path(params_file).with_name("published.csv"))
+    written = stage.run(experiment, Path(params_file).with_name("published.csv"), name)
     if as_json:
         click.echo(json.dumps(stage.rows_as_json(written[0]), indent=1))
     else:
@@ -152,9 +160,15 @@ def tables(params_file: str, as_json: bool) -> None:
 @click.argument("name")
 @params_option
 def figures(name: str, params_file: str) -> None:
-    """Draw the figure NAME: figure5 (sensitivity by depth) or gates (alpha and beta by depth).
+    """Draw the figure NAME.
 
-    Writes results/figures/NAME.png and the numbers in it, NAME.csv. Needs: rdm train of the runs that it shows.
+    \b
+    figure5  sensitivity by depth        needs: rdm train of the runs that it shows
+    gates    alpha and beta by depth     the same
+    figure6  variants of residual units  needs: rdm score of the runs that it shows
+    figure7  quality by depth            the same
+
+    Writes results/figures/NAME.png and the numbers in it, NAME.csv.
     """
     experiment = load_experiment(params_file)
     from rdm.tables.profiles import FIGURES
@@ -165,5 +179,6 @@ def figures(name: str, params_file: str) -> None:
 
 
 main.add_command(gates)
+main.add_command(models)
 main.add_command(params)
 main.add_command(score)

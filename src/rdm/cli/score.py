@@ -32,7 +32,7 @@ class Scores(click.Group):
 
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The two ways to score, then the verbs."""
-        formatter.write_usage(ctx.command_path, "RUN... | SAMPLES... | floor")
+        formatter.write_usage(ctx.command_path, "RUN... | SAMPLES... | floor-SCORE...")
         formatter.write_usage(ctx.command_path, "SAMPLES --against REFERENCE --protocol NAME")
         formatter.write_usage(ctx.command_path, "COMMAND ...")
 
@@ -46,9 +46,9 @@ class Scores(click.Group):
 def score() -> None:
     """Score images or clips: FID, sFID, IS, precision, recall, KID, FVD, each with its standard error.
 
-    RUN is a run of `rdm sample`; SAMPLES a published sample set that the parameter file names in score.samples; floor
-    stands for real images of the other split: what a perfect generator would get. They are scored under the
-    parameter file's protocol; writes results/score/.../PROTOCOL.json. Needs: rdm sample, rdm extractor.
+    RUN is a run of `rdm sample`; SAMPLES a published sample set of the parameter file's `published`; floor-SCORE stands
+    for real items of the other split: what a perfect generator would get. They are scored in every way in which the
+    parameter file scores their data set; writes results/score/.../PROTOCOL.json. Needs: rdm sample, rdm extractor.
 
     With --against, any SAMPLES are scored against any REFERENCE: an npz (arr_0), npy or safetensors file, a folder
     of npz shards, a folder or zip of images, a folder of videos or of frame folders, or a folder of `rdm score
@@ -147,7 +147,7 @@ def _score_runs(experiment: Any, names: list[str]) -> None:
     from rdm.errors import UsageError
 
     for name in names:
-        if Path(name).exists() and name not in {*experiment.runs, *experiment.score.samples, "floor"}:
+        if Path(name).exists() and name not in {*experiment.runs, *experiment.published}:
             raise UsageError(f"{name} is no run; say with --against what to compare it with, and with --protocol how.")
     from rdm.score import stage
 

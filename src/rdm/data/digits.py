@@ -9,26 +9,26 @@ from sklearn.model_selection import train_test_split
 from rdm.data.images import Source, Split, enlarge
 from rdm.params.schema import DigitsData
 
+CLASSES = [str(digit) for digit in range(10)]
+ORIGIN = "scikit-learn load_digits: UCI Optical Recognition of Handwritten Digits, Alpaydin and Kaynak (1998)"
+LICENCE = "CC BY 4.0"
 
-def open_digits(parameters: DigitsData) -> Source:
-    """Both splits, with equal class proportions, in an order that mixes the classes."""
+
+def read_digits(size: int, test_fraction: float, split_seed: int) -> tuple[Split, Split]:
+    """The training and the held-out digits, (size, size, 1), with equal class proportions, classes mixed."""
     digits = load_digits()
     images = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # 16 grey levels, 8x8
     train, test = train_test_split(
-        np.arange(len(images)),
-        test_size=parameters.test_fraction,
-        random_state=parameters.split_seed,
-        stratify=digits.target,
+        np.arange(len(images)), test_size=test_fraction, random_state=split_seed, stratify=digits.target
     )
 
     def split(items: np.ndarray) -> Split:
-        return Split((enlarge(images[i], parameters.image_size) for i in items), digits.target[items].astype(np.int64))
+        return Split((enlarge(images[i], size) for i in items), digits.target[items].astype(np.int64))
 
-    return Source(
-        train=split(train),
-        test=split(test),
-        channels=1,
-        classes=[str(digit) for digit in range(10)],
-        origin="scikit-learn load_digits: UCI Optical Recognition of Handwritten Digits, Alpaydin and Kaynak (1998)",
-        licence="CC BY 4.0",
-    )
+    return split(train), split(test)
+
+
+def open_digits(parameters: DigitsData) -> Source:
+    """Both splits."""
+    train, test = read_digits(parameters.image_size, parameters.test_fraction, parameters.split_seed)
+    return Source(train, test, channels=1, classes=CLASSES, origin=ORIGIN, licence=LICENCE)

@@ -11,9 +11,9 @@ from PIL import Image
 
 @dataclass
 class Split:
-    """One split of a data set: images of (H, W, C) uint8, and their labels, int64 of shape (N,).
+    """One split of a data set: images of (H, W, C) or clips of (T, H, W, C), uint8, and their labels, int64 (N,).
 
-    `pixels` yields one image at a time, so that a set larger than memory can be stored.
+    `pixels` yields one item at a time, so that a set larger than memory can be stored.
     """
 
     pixels: Iterator[np.ndarray]
@@ -22,7 +22,7 @@ class Split:
 
 @dataclass
 class Source:
-    """A data set before it is stored."""
+    """A data set before it is stored. classes: none for an unconditional set, whose labels are all 0."""
 
     train: Split
     test: Split

@@ -1,10 +1,11 @@
-"""`rdm data`: one data set, as four arrays and a manifest."""
+"""`rdm data`: one data set, as four arrays and a manifest (of clips that are made anew, the manifest alone)."""
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -12,18 +13,25 @@ from rdm import paths
 from rdm.data.images import Source, Split
 from rdm.params import Experiment
 from rdm.params.dependencies import make_data, of_data
-from rdm.params.schema import DigitsData, FashionData
+from rdm.params.schema import DigitsData, FashionData, FolderData, MovingDigitsData, VideosData
 from rdm.progress import progress
+from rdm.provenance.files import canonical_json
 from rdm.provenance.manifest import Artefact, Recipe, build, is_current, read
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """One split of a stored data set. images: uint8 (N, H, W, C), memory-mapped. labels: int64 (N,)."""
+    """One split of a data set: images, uint8 (N, H, W, C), or clips, uint8 (N, T, H, W, C); labels, int64 (N,).
 
-    images: np.ndarray
+    images: memory-mapped, or made when they are read.
+    classes: none for an unconditional set, whose labels are all 0.
+    kinds: the labels that a classifier learns, each int64 (N,): the digit, and of moving digits the motion, too.
+    """
+
+    images: Any
     labels: np.ndarray
     classes: list[str]
+    kinds: list[np.ndarray]
     artefact: Artefact
 
 
@@ -33,11 +41,16 @@ def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
     recipe = Recipe("data", of_data(experiment, name))
     if is_current(folder, recipe, make_data(name), overwrite):
         return folder
-    source = _open(experiment, name)
-    size = experiment.data[name].image_size
+    parameters = experiment.data[name]
+    if isinstance(parameters, MovingDigitsData):
+        return _note_moving_digits(parameters, folder, recipe)
+    source = _open(parameters)
+    shape: tuple[int, ...] = (parameters.image_size, parameters.image_size, source.channels)
+    if isinstance(parameters, VideosData):
+        shape = (parameters.frames, *shape)
     with build(folder, recipe) as (scratch, facts):
         for split_name, split in (("train", source.train), ("test", source.test)):
-            _store(scratch, split_name, split, (size, size, source.channels))
+            _store(scratch, split_name, split, shape)
         facts |= {
             "origin": source.origin,
             "licence": source.licence,
@@ -51,14 +64,67 @@ def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
 def load(experiment: Experiment, name: str, split: Literal["train", "test"]) -> Dataset:
     """A stored split, verified against its manifest and the parameters."""
     artefact = read(paths.data(name), make_data(name), of_data(experiment, name))
+    parameters = experiment.data[name]
+    if isinstance(parameters, MovingDigitsData):
+        from rdm.data.moving_digits import open_moving_digits
+
+        clips, digits, motions = open_moving_digits(parameters, split)
+        labels = digits if parameters.labelled else np.zeros_like(digits)
+        return Dataset(clips, labels, artefact.facts["classes"], [digits, motions], artefact)
     images = np.load(artefact.folder / f"{split}_images.npy", mmap_mode="r")
     labels = np.load(artefact.folder / f"{split}_labels.npy")
-    return Dataset(images, labels, artefact.facts["classes"], artefact)
+    return Dataset(images, labels, artefact.facts["classes"], [labels], artefact)
 
 
-def _open(experiment: Experiment, name: str) -> Source:
+class Frames:
+    """The frames of clips (N, T, H, W, C) as images (N * T, H, W, C), those of a clip beside each other."""
+
+    def __init__(self, clips: Any) -> None:
+        self._clips = clips
+        self.shape = (clips.shape[0] * clips.shape[1], *clips.shape[2:])
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
+        """The images of these numbers, uint8 (n, H, W, C)."""
+        numbers = np.arange(len(self))[index]
+        needed, position = np.unique(numbers // self._clips.shape[1], return_inverse=True)
+        frames: np.ndarray = self._clips[needed][position, numbers % self._clips.shape[1]]
+        return frames
+
+
+def as_images(items: Any) -> Any:
+    """Images as they are, clips as their frames."""
+    return Frames(items) if len(items.shape) == 5 else items
+
+
+def _note_moving_digits(parameters: MovingDigitsData, folder: Path, recipe: Recipe) -> Path:
+    """Nothing is stored but what the clips are: they are made anew whenever they are read."""
+    from rdm.data.digits import CLASSES, LICENCE, ORIGIN
+    from rdm.data.moving_digits import open_moving_digits
+
+    with build(folder, recipe) as (scratch, facts):
+        content = {}
+        for split in ("train", "test"):
+            clips, digits, motions = open_moving_digits(parameters, split)  # type: ignore[arg-type]
+            whole = hashlib.sha256(digits.tobytes() + motions.tobytes())
+            for start in range(0, len(clips), 100):
+                whole.update(clips[start : start + 100].tobytes())
+            content[split] = {"clips": len(clips), "sha256": whole.hexdigest()}
+        (scratch / "clips.json").write_text(canonical_json(content), encoding="utf-8")
+        facts |= {
+            "origin": f"{ORIGIN}; moving",
+            "licence": LICENCE,
+            "classes": CLASSES if parameters.labelled else [],
+            "counts": {split: said["clips"] for split, said in content.items()},
+            "skipped": {},
+        }
+    return folder
+
+
+def _open(parameters: DigitsData | FashionData | FolderData | VideosData) -> Source:
     # imported here: every later stage reads stored data, and none should wait a second for scikit-learn
-    parameters = experiment.data[name]
     if isinstance(parameters, DigitsData):
         from rdm.data.digits import open_digits
 
@@ -67,12 +133,16 @@ def _open(experiment: Experiment, name: str) -> Source:
         from rdm.data.fashion import open_fashion
 
         return open_fashion(parameters)
+    if isinstance(parameters, VideosData):
+        from rdm.data.videos import open_videos_source
+
+        return open_videos_source(parameters)
     from rdm.data.folder import open_folder
 
     return open_folder(parameters)
 
 
-def _store(folder: Path, name: str, split: Split, shape: tuple[int, int, int]) -> None:
+def _store(folder: Path, name: str, split: Split, shape: tuple[int, ...]) -> None:
     """Write labels and images as npy files, the images one by one: a data set may be larger than memory."""
     count = len(split.labels)
     np.save(folder / f"{name}_labels.npy", split.labels)

@@ -42,7 +42,7 @@ def training_loss(
 ) -> Tensor:
     """Mean squared error of the predicted noise, or of the velocity v (Salimans & Ho, 2022, Eq. 10).
 
-    latents, noise: (B, C, h, w). timesteps, labels: int64 (B,).
+    latents, noise: (B, [T,] C, h, w). timesteps, labels: int64 (B,).
     """
     noisy = process.add_noise(latents, noise, timesteps)
     if process.config.prediction_type == "v_prediction":

@@ -30,7 +30,7 @@ def draw_latents(
     steps = solver(diffusion, sampler)
     steps.set_timesteps(sampler.steps)
     for timestep in steps.timesteps:
-        prediction = guided(model, latents, timestep.to(labels.device), labels, null_label, sampler.guidance)
+        prediction = guided(model, latents, timestep.to(labels.device), labels, null_label, sampler)
         ancestral = {}
         if sampler.eta > 0:
             noise = torch.stack([torch.randn(tuple(shape), generator=g) for g in generators])
@@ -39,15 +39,24 @@ def draw_latents(
     return latents
 
 
-def guided(model: Denoiser, latents: Tensor, timestep: Tensor, labels: Tensor, null_label: int, scale: float) -> Tensor:
-    """unconditional + scale * (conditional - unconditional); one network call for both, and none wasted at scale 1."""
-    timesteps = timestep.expand(len(latents))
+def guided(
+    model: Denoiser, latents: Tensor, timestep: Tensor, labels: Tensor, null_label: int, sampler: Sampler
+) -> Tensor:
+    """unconditional + scale * (conditional - unconditional); one network call for both, and none wasted at scale 1.
+
+    Channels beyond `guided_channels` stay conditional, as in DiT's published samples.
+    """
+    timesteps, scale = timestep.expand(len(latents)), sampler.guidance
     if scale == 1:
         return model(latents, timesteps, labels)
     both_labels = torch.cat([labels, torch.full_like(labels, null_label)])
     both = model(torch.cat([latents, latents]), torch.cat([timesteps, timesteps]), both_labels)
     conditional, unconditional = both.chunk(2)
-    return unconditional + scale * (conditional - unconditional)
+    mixed = unconditional + scale * (conditional - unconditional)
+    if sampler.guided_channels is None:
+        return mixed
+    free = sampler.guided_channels
+    return torch.cat([mixed.narrow(-3, 0, free), conditional[..., free:, :, :]], dim=-3)
 
 
 def network_calls(sampler: Sampler) -> int:

@@ -1,4 +1,4 @@
-"""One object that encodes and decodes: images -> raw latents, normalised latents -> images."""
+"""One object that encodes and decodes: images or the frames of clips -> raw latents, and back from normalised ones."""
 
 from __future__ import annotations
 
@@ -53,12 +53,15 @@ class LatentCodec:
     std: Tensor
 
     @torch.inference_mode()
-    def encode_raw(self, images: np.ndarray) -> Tensor:
-        """uint8 (N, H, W, C) -> latents in the autoencoder's own units, float32 (N, C, h, w)."""
+    def encode_raw(self, items: np.ndarray) -> Tensor:
+        """uint8 images or clips (N, [T,] H, W, C) -> latents in the autoencoder's units, float32 (N, [T,] C, h, w)."""
+        images = items.reshape(-1, *items.shape[-3:])
         latents: Tensor = self.autoencoder.encode(to_pixels(images).to(self.mean.device)).latents
-        return latents.contiguous()
+        return latents.unflatten(0, items.shape[:-3]).contiguous()
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> np.ndarray:
-        """Normalised latents, float32 (N, C, h, w) -> uint8 (N, H, W, C)."""
-        return to_images(self.autoencoder.decode(latents * self.std + self.mean).sample)
+        """Normalised latents, float32 (N, [T,] C, h, w) -> uint8 (N, [T,] H, W, C)."""
+        flat = (latents * self.std + self.mean).flatten(0, -4)
+        images = to_images(self.autoencoder.decode(flat).sample)
+        return images.reshape(*latents.shape[:-3], *images.shape[1:])

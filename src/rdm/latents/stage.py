@@ -1,4 +1,4 @@
-"""`rdm latents`: encode a data set's training images into a few large shards."""
+"""`rdm latents`: encode a data set's training images, or the frames of its clips, into a few large shards."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from rdm.progress import progress
 from rdm.provenance.manifest import Artefact, Recipe, build, check_input, is_current, read
 from rdm.runtime import prepare
 
-SHARD = 8192  # items per file: large enough to read fast, small enough to hash and move
-BATCH = 100
+SHARD = 8192  # images or frames per file: large enough to read fast, small enough to hash and move
+BATCH = 100  # images or frames per call
 
 
 @dataclass(frozen=True)
 class Latents:
-    """Encoded training images. latents: normalised float32 (N, C, h, w). labels: int64 (N,)."""
+    """Encoded training images or clips. latents: normalised float32 (N, [T,] C, h, w). labels: int64 (N,)."""
 
     latents: Tensor
     labels: Tensor
@@ -63,23 +63,26 @@ def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
 
 
 def _write_shards(codec: LatentCodec, images: data.Dataset, folder: Path) -> tuple[list[int], Tensor, Tensor]:
-    """Encode everything; returns the shape of one latent, and mean and standard deviation per channel in float64."""
+    """Encode everything; returns the shape of one item, and mean and standard deviation per channel in float64."""
     shape, pixels, total, squares = [0], 0, torch.zeros(()), torch.zeros(())
+    frames = images.images.shape[1] if len(images.images.shape) == 5 else 1
+    in_shard, in_batch = max(SHARD // frames, 1), max(BATCH // frames, 1)
     with progress("latents", len(images.labels)) as bar:
-        for number, first in enumerate(range(0, len(images.labels), SHARD)):
-            last = min(first + SHARD, len(images.labels))
+        for number, first in enumerate(range(0, len(images.labels), in_shard)):
+            last = min(first + in_shard, len(images.labels))
             encoded = []
-            for start in range(first, last, BATCH):
-                stop = min(start + BATCH, last)
+            for start in range(first, last, in_batch):
+                stop = min(start + in_batch, last)
                 encoded.append(codec.encode_raw(images.images[start:stop]).cpu())
                 bar.update(stop - start)
             latents = torch.cat(encoded)
             labels = torch.from_numpy(images.labels[first:last])
             save_file({"latents": latents, "labels": labels}, folder / f"{number:05d}.safetensors")
             shape = list(latents.shape[1:])
-            pixels += latents.numel() // shape[0]
-            total = total + latents.double().sum((0, 2, 3))
-            squares = squares + latents.double().square().sum((0, 2, 3))
+            others = [axis for axis in range(latents.ndim) if axis != latents.ndim - 3]
+            pixels += latents.numel() // latents.shape[-3]
+            total = total + latents.double().sum(others)
+            squares = squares + latents.double().square().sum(others)
     mean = total / pixels
     return shape, mean, (squares / pixels - mean.square()).sqrt()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,14 +34,16 @@ def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
         return folder
     device = prepare(experiment)
     with build(folder, recipe) as (scratch, facts):
-        autoencoder = fit(parameters, train.images, device)
-        facts |= {"test_mse": mean_squared_error(autoencoder, test.images, device), "device": device.type}
+        autoencoder = fit(parameters, data.as_images(train.images), device)
+        if len(test.labels):
+            facts["test_mse"] = mean_squared_error(autoencoder, data.as_images(test.images), device)
+        facts["device"] = device.type
         autoencoder.to("cpu").save_pretrained(scratch)
     return folder
 
 
-def fit(parameters: Autoencoder, images: np.ndarray, device: torch.device) -> VQModel:
-    """Train on uint8 (N, H, W, C) images with MSE + l1_weight * L1 + the commitment loss, one-cycle AdamW."""
+def fit(parameters: Autoencoder, images: Any, device: torch.device) -> VQModel:
+    """Train on images (uint8, N, H, W, C, sliced as an array is) with MSE + l1_weight * L1 + the commitment loss, one-cycle AdamW."""
     torch.manual_seed(seed_of(parameters.seed, "autoencoder"))
     autoencoder = build_autoencoder(parameters, images.shape[3], images.shape[1]).to(device).train()
     optimiser = torch.optim.AdamW(autoencoder.parameters(), lr=parameters.learning_rate)
@@ -62,7 +65,7 @@ def fit(parameters: Autoencoder, images: np.ndarray, device: torch.device) -> VQ
 
 
 @torch.no_grad()
-def _codebook_from_data(autoencoder: VQModel, images: np.ndarray, seed: int) -> None:
+def _codebook_from_data(autoencoder: VQModel, images: Any, seed: int) -> None:
     """Start the codebook at encoded pixels: far from the data, most of its entries would never be used."""
     codebook: Tensor = autoencoder.quantize.embedding.weight
     order = torch.randperm(len(images), generator=generator(seed, "codebook images"))[:256].sort().values
@@ -73,7 +76,7 @@ def _codebook_from_data(autoencoder: VQModel, images: np.ndarray, seed: int) -> 
 
 
 @torch.inference_mode()
-def mean_squared_error(autoencoder: VQModel, images: np.ndarray, device: torch.device) -> float:
+def mean_squared_error(autoencoder: VQModel, images: Any, device: torch.device) -> float:
     """Reconstruction error over uint8 images, on pixels in [-1, 1]."""
     total = 0.0
     for start in range(0, len(images), 100):

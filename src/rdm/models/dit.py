@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import torch
-from diffusers.models.embeddings import CombinedTimestepLabelEmbeddings
+from diffusers.models.embeddings import CombinedTimestepLabelEmbeddings, TimestepEmbedding, Timesteps
 from diffusers.models.transformers.dit_transformer_2d import DiTTransformer2DModel
 from torch import Tensor, nn
 
 from rdm.params import schema
-
-
-class _Conditioning(nn.Module):
-    """Stands where diffusers' blocks embed timestep and label: hands on the embedding that `DiT.forward` made."""
-
-    def forward(self, timestep: Tensor, class_labels: None, hidden_dtype: torch.dtype | None = None) -> Tensor:  # noqa: ARG002
-        return timestep
 
 
 class DiT(DiTTransformer2DModel):
@@ -35,31 +28,67 @@ class DiT(DiTTransformer2DModel):
             num_embeds_ada_norm=classes,
             norm_eps=1e-6,
         )
-        self.embedder = CombinedTimestepLabelEmbeddings(classes, parameters.width)
-        self.embedder.time_proj.downscale_freq_shift = parameters.frequency_shift
-        self.embedder.class_embedder.dropout_prob = 0.0  # the training loop drops labels, from (seed, step)
+        self.embedder = conditioning_embedder(classes, parameters.width, parameters.frequency_shift)
         for block in self.transformer_blocks:
-            block.norm1.emb = _Conditioning()
-        self._initialise(parameters.label_std)
-
-    def _initialise(self, label_std: float) -> None:
-        """DiT's own start: Xavier everywhere, adaLN and the output layers zero, so that each block is the identity."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
-        patches = self.pos_embed.proj
-        nn.init.xavier_uniform_(patches.weight.view(patches.weight.shape[0], -1))
-        nn.init.zeros_(patches.bias)
-        nn.init.normal_(self.embedder.class_embedder.embedding_table.weight, std=label_std)
-        for layer in (self.embedder.timestep_embedder.linear_1, self.embedder.timestep_embedder.linear_2):
-            nn.init.normal_(layer.weight, std=0.02)
-        for layer in (*(block.norm1.linear for block in self.transformer_blocks), self.proj_out_1, self.proj_out_2):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            block.norm1.emb = HandOn()
+        initialise(self, parameters.label_std, parameters.block_scale)
 
     def forward(self, latents: Tensor, timesteps: Tensor, labels: Tensor) -> Tensor:
         """latents (B, C, h, w), timesteps (B,), labels (B,) with `classes` as the null label -> (B, C, h, w)."""
         conditioning = self.embedder(timesteps, labels, hidden_dtype=latents.dtype)
         output: Tensor = super().forward(latents, timestep=conditioning, return_dict=False)[0]
         return output
+
+
+class HandOn(nn.Module):
+    """Stands where diffusers' blocks embed timestep and label: hands on the embedding that the network made."""
+
+    def forward(self, timestep: Tensor, class_labels: None, hidden_dtype: torch.dtype | None = None) -> Tensor:  # noqa: ARG002
+        return timestep
+
+
+class TimestepAlone(nn.Module):
+    """The embedding of an unconditional network: that of the timestep, and labels are not looked at."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.time_proj = Timesteps(num_channels=256, flip_sin_to_cos=True, downscale_freq_shift=1)
+        self.timestep_embedder = TimestepEmbedding(in_channels=256, time_embed_dim=width)
+
+    def forward(self, timestep: Tensor, class_labels: Tensor | None, hidden_dtype: torch.dtype | None = None) -> Tensor:  # noqa: ARG002
+        embedded: Tensor = self.timestep_embedder(self.time_proj(timestep).to(dtype=hidden_dtype))
+        return embedded
+
+
+def conditioning_embedder(classes: int, width: int, frequency_shift: int) -> nn.Module:
+    """The embedding of timestep and label, (B,) and (B,) -> (B, width); without classes, of the timestep alone."""
+    embedder: nn.Module = CombinedTimestepLabelEmbeddings(classes, width) if classes else TimestepAlone(width)
+    embedder.time_proj.downscale_freq_shift = frequency_shift
+    if classes:
+        embedder.class_embedder.dropout_prob = 0.0  # the training loop drops labels, from (seed, step)
+    return embedder
+
+
+def initialise(network: nn.Module, label_std: float, block_scale: int) -> None:
+    """DiT's own start: Xavier everywhere, adaLN and the output layers zero, so that each block is the identity.
+
+    block_scale: what adaLN-Zero's gates are at the start. With 1 the blocks are live: ReZero makes them identities by
+    its alpha = 0, and with 0 besides, neither would ever get a gradient.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
+    patches, embedder = network.pos_embed.proj, network.embedder
+    nn.init.xavier_uniform_(patches.weight.view(patches.weight.shape[0], -1))
+    nn.init.zeros_(patches.bias)
+    if not isinstance(embedder, TimestepAlone):
+        nn.init.normal_(embedder.class_embedder.embedding_table.weight, std=label_std)
+    for layer in (embedder.timestep_embedder.linear_1, embedder.timestep_embedder.linear_2):
+        nn.init.normal_(layer.weight, std=0.02)
+    for layer in (*(block.norm1.linear for block in network.transformer_blocks), network.proj_out_1, network.proj_out_2):
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    with torch.no_grad():
+        for block in network.transformer_blocks:  # shift, scale and gate of the attention, then of the MLP
+            block.norm1.linear.bias.view(6, -1)[2::3] = block_scale

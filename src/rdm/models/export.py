@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from diffusers.models.transformers.dit_transformer_2d import DiTTransformer2DModel
 from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
@@ -20,7 +21,8 @@ def save_diffusers(network: nn.Module, folder: Path) -> None:
     """Write an ungated network of ours in diffusers' layout: config.json and diffusion_pytorch_model.safetensors.
 
     The class tokens that a cross-attention U-Net attends to are no part of diffusers' model; they go into
-    label_embedding.safetensors, `weight` of shape (classes + 1, 512).
+    label_embedding.safetensors, `weight` of shape (classes + 1, 512). A Latte has no class in diffusers: its folder is
+    loaded by `rdm.models.latte.Latte.from_pretrained`. An unconditional DiT is written with one class embedding, zero.
     Raises RdmError for a network that has gates, or that diffusers cannot compute.
     """
     if gates_of(network):
@@ -37,7 +39,7 @@ def save_diffusers(network: nn.Module, folder: Path) -> None:
     elif isinstance(network, AddedLabelUNet):
         plain = UNet2DModel.from_config(network.config)
         plain.load_state_dict(network.state_dict())
-    else:  # a model that was diffusers' own from the start
+    else:  # a Latte, or a model that was diffusers' own from the start
         plain = network
     plain.save_pretrained(folder)  # type: ignore[operator]
 
@@ -53,6 +55,8 @@ def _plain_dit(network: DiT) -> nn.Module:
     shared = {
         name.removeprefix("embedder."): weights.pop(name) for name in list(weights) if name.startswith("embedder.")
     }
+    if not network.config.num_embeds_ada_norm:  # unconditional; diffusers adds an embedding of the null label
+        shared["class_embedder.embedding_table.weight"] = torch.zeros(1, network.inner_dim)
     for number in range(len(network.transformer_blocks)):
         weights |= {f"transformer_blocks.{number}.norm1.emb.{name}": tensor for name, tensor in shared.items()}
     plain: nn.Module = DiTTransformer2DModel.from_config(network.config)

@@ -2,7 +2,8 @@
 
 States z_0 ... z_L of the residual stack, in order of computation; g_i = dLoss/dz_i; n_i = the norm of g_i per sample,
 averaged over the batch. The profile r_i = log(n_i / n_L), i < L, comes from one ordinary backward pass. In a U-Net the
-states are the inputs of the residual blocks, whose norms are compared though sizes differ.
+states are the inputs of the residual blocks, whose norms are compared though sizes differ. A sample of a network over
+clips is a clip, whether a block sees it as frames of tokens or as tokens over frames.
 """
 
 from __future__ import annotations
@@ -46,9 +47,10 @@ class Step:
 
 @dataclass
 class States:
-    """The residual steps of one forward pass, in order of computation."""
+    """The residual steps of one forward pass, in order of computation. items: samples in the network's own input."""
 
     steps: list[Step] = field(default_factory=list)
+    items: int | None = None
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -64,7 +66,22 @@ class States:
 
         (A zero output layer makes every gradient zero at the first step.)
         """
-        return profile([gradient_of(state) for state in self.tensors])
+        return self.profile_of([gradient_of(state) for state in self.tensors])
+
+    def profile_of(self, gradients: list[Tensor]) -> Tensor:
+        """r_i = log(n_i / n_L) for i < L, from g_0 ... g_L."""
+        norms = torch.stack([sample_norms(self.by_sample(gradient)).mean() for gradient in gradients])
+        defined = torch.where(norms.min() > 0, norms, torch.nan)
+        return (defined[:-1] / defined[-1]).log()
+
+    def by_sample(self, gradient: Tensor) -> Tensor:
+        """(N, ...) -> (B, all the rest), B the number of samples.
+
+        A Latte's blocks see N = B * frames or N = B * tokens rows, those of a sample one after the other. A unit that
+        keeps no whole number of rows per sample has its rows taken for samples.
+        """
+        rows = len(gradient)
+        return gradient.reshape(self.items if self.items and rows % self.items == 0 else rows, -1)
 
 
 def gradient_of(state: Tensor) -> Tensor:
@@ -73,17 +90,10 @@ def gradient_of(state: Tensor) -> Tensor:
     return state.grad.detach()
 
 
-def profile(gradients: list[Tensor]) -> Tensor:
-    """r_i = log(n_i / n_L) for i < L, from g_0 ... g_L."""
-    norms = torch.stack([sample_norms(gradient).mean() for gradient in gradients])
-    defined = torch.where(norms.min() > 0, norms, torch.nan)
-    return (defined[:-1] / defined[-1]).log()
-
-
 def sample_norms(gradient: Tensor) -> Tensor:
-    """Euclidean norm per sample, (B, ...) -> (B,), in float32 at least."""
+    """Euclidean norm per sample, (B, n) -> (B,), in float32 at least."""
     dtype = torch.promote_types(gradient.dtype, torch.float32)
-    return torch.linalg.vector_norm(gradient.flatten(1), dim=1, dtype=dtype)  # type: ignore[no-any-return]
+    return torch.linalg.vector_norm(gradient, dim=1, dtype=dtype)  # type: ignore[no-any-return]
 
 
 @contextmanager
@@ -94,6 +104,10 @@ def record_states(model: nn.Module) -> Iterator[States]:
     """
     states = States()
     entered: dict[nn.Module, Tensor] = {}
+
+    def count(network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:  # noqa: ARG001
+        batched = (value for value in (*args, *kwargs.values()) if isinstance(value, Tensor) and value.ndim)
+        states.items = next((len(value) for value in batched), None)
 
     def before(unit: Any, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         if not args:
@@ -120,7 +134,8 @@ def record_states(model: nn.Module) -> Iterator[States]:
         states.steps.append(Step(unit, unit.attention_gate, entered[unit], output))
         entered[unit] = output
 
-    handles = [unit.register_forward_pre_hook(before) for unit in units]
+    handles = [model.register_forward_pre_hook(count, with_kwargs=True)]
+    handles += [unit.register_forward_pre_hook(before) for unit in units]
     handles += [unit.register_forward_hook(after) for unit in units]
     handles += [gate.register_forward_hook(between_branches) for gate in between]
     try:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from rdm.models.sensitivity import States, gradient_of, profile, sample_norms
+from rdm.models.sensitivity import States, gradient_of, sample_norms
 from rdm.params.gates import Supervision
 
 
@@ -40,8 +40,9 @@ def gradients(states: States, supervision: Supervision) -> list[Tensor]:
             continue
         gradient = gradient_of(step.state)
         through_residual = gradient - step.along_identity(gradient_of(step.output))
-        norms = sample_norms(gradient)
-        aligned = (gradient * through_residual).flatten(1).sum(1) / norms.clamp(min=torch.finfo(norms.dtype).tiny)
+        norms = sample_norms(states.by_sample(gradient))
+        products = states.by_sample(gradient * through_residual).sum(1)
+        aligned = products / norms.clamp(min=torch.finfo(norms.dtype).tiny)
         alpha = 1 + step.gate.delta.detach()
         log_log_slope = aligned.mean() / norms.mean().clamp(min=torch.finfo(norms.dtype).tiny)
         # at alpha = 0 nothing passed through the branch: its slope is not known, and taken for zero
@@ -57,7 +58,7 @@ def exact_gradients(states: States, loss: Tensor, supervision: Supervision) -> l
     """
     deltas = [step.gate.delta for step in states.steps if step.gate is not None]
     state_gradients = torch.autograd.grad(loss, states.tensors, create_graph=True)
-    ratios = profile(list(state_gradients))
+    ratios = states.profile_of(list(state_gradients))
     penalised = ratios.clamp(max=0) if supervision.kind == "hinge" else ratios
     if not (deltas and bool(ratios.isfinite().all())):
         return [torch.zeros_like(delta) for delta in deltas]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from rdm.errors import RdmError
 from rdm.models.dit import DiT
+from rdm.models.latte import Latte
 from rdm.models.unet import AddedLabelUNet, CrossAttentionUNet
 from rdm.params import schema
 from rdm.randomness import seed_of
@@ -14,12 +16,53 @@ from rdm.randomness import seed_of
 def build_network(parameters: schema.DiT | schema.UNet, shape: list[int], classes: int, seed: int) -> nn.Module:
     """A network with random weights that are a function of `seed`.
 
-    shape: of one latent, (channels, height, width). The null label of classifier-free guidance is `classes`.
+    shape: of one item, (channels, height, width); for a Latte (frames, channels, height, width).
+    classes: the null label of classifier-free guidance is `classes`; 0: every label is the null label.
     """
-    channels, size, _ = shape
     torch.manual_seed(seed_of(seed, "network"))
+    if isinstance(parameters, schema.Latte):
+        frames, channels, size, _ = shape
+        own = parameters.model_dump(exclude={"kind"})
+        return Latte(**own, channels=channels, size=size, frames=frames, classes=classes)
+    channels, size, _ = shape
     if isinstance(parameters, schema.DiT):
         return DiT(parameters, channels, size, classes)
     if parameters.label == "cross":
         return CrossAttentionUNet(parameters, channels, size, classes)
     return AddedLabelUNet(parameters, channels, size, classes)
+
+
+@torch.no_grad()
+def start_from_frames(latte: Latte, weights: dict[str, Tensor]) -> None:
+    """Give a Latte the weights of a DiT of half its depth, trained on single frames.
+
+    Block i of the DiT becomes spatial block 2 i; the temporal blocks stay what they are, at a Latte's own start the
+    identity. Raises RdmError, and leaves the Latte as it was, unless every weight has its place and every place but
+    the temporal blocks' a weight.
+    """
+    own = latte.state_dict()
+    temporal = tuple(f"transformer_blocks.{number}." for number in range(1, latte.config.depth, 2))
+    given = {_in_latte(name): tensor for name, tensor in weights.items()}
+    places = {name: tensor.shape for name, tensor in own.items() if not name.startswith(temporal)}
+    for name in [*given, *places]:
+        there, here = given[name].shape if name in given else None, places.get(name)
+        if there != here:
+            raise RdmError(
+                f"{name} is {_shown(there)} in the network for frames and {_shown(here)} in the Latte; start from a "
+                "DiT of the same sizes, half the depth and the same classes."
+            )
+    for name, tensor in given.items():
+        own[name].copy_(tensor)
+
+
+def _in_latte(name: str) -> str:
+    """Where in a Latte a weight of a DiT belongs."""
+    stack, _, rest = name.partition(".")
+    if stack != "transformer_blocks":
+        return name
+    number, _, rest = rest.partition(".")
+    return f"{stack}.{2 * int(number)}.{rest}"
+
+
+def _shown(shape: torch.Size | None) -> str:
+    return "missing" if shape is None else f"of shape {tuple(shape)}"

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from rdm.params.experiment import Experiment
-from rdm.params.schema import FashionData, FineTuned
+from rdm.params.experiment import FLOOR, Experiment
+from rdm.params.schema import FashionData
+from rdm.paths import run_name
 
 Values = dict[str, Any]
 
@@ -26,42 +27,53 @@ def of_autoencoder(experiment: Experiment, name: str) -> Values:
     return {**of_data(experiment, autoencoder.data), "latents": autoencoder.model_dump()}
 
 
-def of_extractor(experiment: Experiment) -> Values:
+def of_extractor(experiment: Experiment, score: str) -> Values:
     """The network whose features are compared."""
-    return {**of_data(experiment, experiment.score.data), "extractor": experiment.score.extractor.model_dump()}
+    parameters = experiment.score[score]
+    frames = {"as_frames": experiment.protocols[score].frames > 1}
+    return {**of_data(experiment, parameters.data), "extractor": parameters.extractor.model_dump() | frames}
 
 
 def of_train(experiment: Experiment, run: str) -> Values:
-    """A trained run."""
+    """A trained run, with the run that it starts from."""
     system, seed = experiment.find_run(run)
     entry, baseline = experiment.systems[system], experiment.baseline(system)
     values = {"train": entry.model_dump(), "seed": seed, **of_autoencoder(experiment, baseline.latents)}
-    return {**values, "baseline": baseline.model_dump()} if isinstance(entry, FineTuned) else values
+    return values | {"start": of_train(experiment, start) if (start := start_of(experiment, run)) else None}
+
+
+def start_of(experiment: Experiment, run: str) -> str | None:
+    """The run whose weights a run starts from."""
+    system, seed = experiment.find_run(run)
+    start = experiment.systems[system].start
+    return run_name(experiment.name, start, seed) if start else None
 
 
 def of_sample(experiment: Experiment, run: str, sampler: str) -> Values:
-    """The images of one run and sampler; of the protocol, only how many and of which labels."""
-    protocol = experiment.protocol
+    """The items of one run and sampler; of the protocols, only how many and of which labels."""
+    dataset = experiment.data_of(experiment.find_run(run)[0])
+    protocol = experiment.dealing(dataset)
     dealt: Values = {"samples": protocol.samples, "labels": protocol.labels}
     if protocol.labels == "reference":
-        dealt |= {"reference": protocol.reference, **of_data(experiment, experiment.score.data)}
-    return {"sample": experiment.sample[sampler].model_dump(), "dealt": dealt, **of_train(experiment, run)}
+        dealt |= {"reference": protocol.reference, **of_data(experiment, dataset)}
+    return {"sample": experiment.samplers[sampler].model_dump(), "dealt": dealt, **of_train(experiment, run)}
 
 
-def of_scoring(experiment: Experiment) -> Values:
-    """How images are scored, whatever images they are."""
-    protocol = {"name": experiment.score.protocol, **experiment.protocol.model_dump()}
-    return {"protocol": protocol, "reference": experiment.score.reference, **of_extractor(experiment)}
+def of_scoring(experiment: Experiment, score: str) -> Values:
+    """One way of scoring, whatever is scored."""
+    parameters = experiment.score[score]
+    protocol = {"name": parameters.protocol, **experiment.protocols[score].model_dump()}
+    return {"protocol": protocol, "reference": parameters.reference, **of_extractor(experiment, score)}
 
 
-def of_score(experiment: Experiment, run: str, sampler: str) -> Values:
+def of_score(experiment: Experiment, run: str, sampler: str, score: str) -> Values:
     """One score file."""
-    return {**of_sample(experiment, run, sampler), "score": of_scoring(experiment)}
+    return {**of_sample(experiment, run, sampler), "score": of_scoring(experiment, score)}
 
 
-def of_samples_score(experiment: Experiment, name: str) -> Values:
+def of_published_score(experiment: Experiment, name: str, score: str) -> Values:
     """The score of a published sample set."""
-    return {"samples": name, "score": of_scoring(experiment)}
+    return {"samples": name, "score": of_scoring(experiment, score)}
 
 
 def make_data(dataset: str) -> str:
@@ -89,10 +101,16 @@ def make_sample(run: str) -> str:
     return f"rdm sample {run}"
 
 
-def make_score(run: str) -> str:
-    """The command that scores a run."""
-    return f"rdm score {run}"
+def make_score(name: str) -> str:
+    """The command that scores a run, or published samples."""
+    return f"rdm score {name}"
 
 
-MAKE_EXTRACTOR = "rdm extractor"
-MAKE_FLOOR = "rdm score floor"
+def make_extractor(score: str) -> str:
+    """The command that trains the classifier of a score."""
+    return f"rdm extractor {score}"
+
+
+def make_floor(score: str) -> str:
+    """The command that scores real items."""
+    return f"rdm score {FLOOR}{score}"

@@ -1,39 +1,32 @@
-"""A whole parameter file: its sections, the systems and runs that follow from them, and what must fit together."""
+"""A whole parameter file: its sections, and the systems, runs and samplers that follow from them."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from functools import cached_property
+from typing import Annotated
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt
 
-from rdm.errors import ParameterError, UsageError, nearest
+from rdm.errors import UsageError, nearest
+from rdm.params.evaluation import Cell, Curve, Figures, Published, Score, Tables
+from rdm.params.gates import Gates
 from rdm.params.protocol import Protocol
-from rdm.params.schema import (
-    Autoencoder,
-    Baseline,
-    Data,
-    Figures,
-    FineTuned,
-    Name,
-    Sampler,
-    Score,
-    Tables,
-    Train,
-)
+from rdm.params.schema import Autoencoder, Baseline, Data, DiT, FineTuned, Name, Sampler, Train
 from rdm.params.section import Section
-from rdm.params.shapes import check_shapes
 from rdm.paths import run_name
 
 DEVICE = r"^(auto|cpu|mps|cuda(:\d+)?)$"
 CONTROL = "-control"
 UNSUPERVISED = "-unsupervised"
+FLOOR = "floor-"  # before the name of a score: real items of the other split, scored like a run
+VARIANTS = ("rdm", "adaln", "skip", "resnet", "rezero")  # of residual units, V0 to V4 of the paper's Figure 6
 
 
 class Experiment(Section):
     """A whole parameter file."""
 
     name: Name
-    protocol: Protocol  # put in by `load`, from protocols.yaml beside the parameter file
+    protocols: dict[str, Protocol]  # by the name of the score; put in by `load`, from protocols.yaml beside the file
     device: Annotated[str, Field(pattern=DEVICE)] = "auto"
     threads: PositiveInt = 1  # per process
     seeds: Annotated[tuple[int, ...], Field(min_length=1)]
@@ -41,27 +34,71 @@ class Experiment(Section):
     latents: dict[Name, Autoencoder]
     train: Train
     sample: dict[Name, Sampler]
-    score: Score
+    score: Annotated[dict[Name, Score], Field(min_length=1)]
+    published: dict[Name, Published] = Field(default={})
     tables: Tables
     figures: Figures
 
-    @property
+    @cached_property
     def systems(self) -> dict[str, Baseline | FineTuned]:
-        """All systems by name, the derived twins of the gated ones included."""
+        """All systems by name: the declared ones, the twins of the gated ones, and those of Figures 6 and 7."""
         systems: dict[str, Baseline | FineTuned] = {**self.train.baselines, **self.train.gated}
         for name, gated in self.train.gated.items():
             systems[name + CONTROL] = gated.model_copy(update={"gates": None})
             if gated.gates is not None and gated.gates.supervision is not None:
                 unsupervised = gated.gates.model_copy(update={"supervision": None})
                 systems[name + UNSUPERVISED] = gated.model_copy(update={"gates": unsupervised})
+        return {**systems, **self.variants, **{name: entry for name, _, _, entry in self.by_depth}}
+
+    @cached_property
+    def variants(self) -> dict[str, Baseline]:
+        """The systems of Figure 6, `<base>-<variant>`: from random weights, equal in all but the residual unit."""
+        figure, systems = self.figures.figure6, {}
+        base = self.train.baselines[figure.base]
+        for variant in VARIANTS:
+            changes = {"steps": max(figure.steps), "snapshots": tuple(s for s in figure.steps if s < max(figure.steps))}
+            if variant != "resnet":
+                alpha = 0.0 if variant == "rezero" else 1.0
+                gates = Gates(variant=variant, alpha=alpha, learning_rate=base.learning_rate, supervision=None)
+                changes["gates"] = gates
+            if variant == "rezero" and isinstance(base.network, DiT):
+                # alpha = 0 before branches that adaLN-Zero starts at zero, too, would never learn
+                changes["network"] = base.network.model_copy(update={"block_scale": 1})
+            systems[f"{figure.base}-{variant}"] = base.model_copy(update=changes)
         return systems
+
+    @cached_property
+    def by_depth(self) -> list[tuple[str, int, bool, Baseline]]:
+        """The systems of Figure 7: (name, depth, gated, system), `<base>-depth<n>` and `<base>-depth<n>-gated`."""
+        figure, systems = self.figures.figure7, []
+        base = self.train.baselines[figure.base]
+        gates = Gates(learning_rate=base.learning_rate, supervision=None)
+        for depth in figure.depths:
+            network = base.network.model_copy(update={"depth": depth})
+            plain = base.model_copy(update={"network": network, "steps": figure.steps, "snapshots": ()})
+            name = f"{figure.base}-depth{depth}"
+            systems.append((name, depth, False, plain))
+            systems.append((f"{name}-gated", depth, True, plain.model_copy(update={"gates": gates})))
+        return systems
+
+    @cached_property
+    def samplers(self) -> dict[str, Sampler]:
+        """The declared samplers, and those of Figure 6's snapshots, `<sampler>-step<n>`."""
+        figure = self.figures.figure6
+        chosen = self.sample[figure.sampler]
+        steps = [step for step in figure.steps if step < max(figure.steps)]
+        return self.sample | {f"{figure.sampler}-step{s}": chosen.model_copy(update={"step": s}) for s in steps}
 
     def baseline(self, system: str) -> Baseline:
         """The baseline that `system` is or starts from: it fixes latents, network and diffusion."""
         entry = self.systems[system]
         return entry if isinstance(entry, Baseline) else self.train.baselines[entry.start]
 
-    @property
+    def data_of(self, system: str) -> str:
+        """The data set that a system learns."""
+        return self.latents[self.baseline(system).latents].data
+
+    @cached_property
     def runs(self) -> dict[str, tuple[str, int]]:
         """All runs by name, as (system, seed)."""
         return {run_name(self.name, system, seed): (system, seed) for system in self.systems for seed in self.seeds}
@@ -72,10 +109,46 @@ class Experiment(Section):
             raise UsageError(f"There is no run {name!r} in experiment {self.name!r}; {nearest(name, self.runs)}")
         return self.runs[name]
 
+    def scores_of(self, dataset: str) -> list[str]:
+        """The names of the ways in which samples of a data set are scored."""
+        return [name for name, score in self.score.items() if score.data == dataset]
+
+    def dealing(self, dataset: str) -> Protocol:
+        """A protocol of the data set: how many samples are drawn, of which labels. All of one data set agree in this."""
+        return self.protocols[self.scores_of(dataset)[0]]
+
+    def cells(self, table: str) -> list[Cell]:
+        """What stands in the rows of `table1` or `table2`."""
+        if table == "table1":
+            return list(self.tables.table1.rows)
+        return [cell for row in self.tables.table2.rows for cell in row.cells]
+
+    def scores_in(self, table: str) -> list[str]:
+        """The names of the scores that stand in the columns of `table1` or `table2`."""
+        if table == "table1":
+            return [self.tables.table1.score]
+        return list(dict.fromkeys(column.score for column in self.tables.table2.columns.values()))
+
+    def shown_systems(self, table: str) -> list[str]:
+        """The systems of a table, with the controls of the gated ones."""
+        named = dict.fromkeys(cell.system for cell in self.cells(table) if cell.system)
+        return [s for name in named for s in ([name, name + CONTROL] if name in self.train.gated else [name])]
+
     def samplers_of(self, system: str) -> list[str]:
-        """The samplers that the table asks for of `system` (of a control: those of its gated twin)."""
+        """The samplers that tables and figures ask for of `system` (of a control: those of its gated twin)."""
         twin = system.removesuffix(CONTROL)
-        return sorted({row.sampler for row in self.tables.rows if row.system == twin and row.sampler})
+        cells = [*self.cells("table1"), *self.cells("table2")]
+        wanted = {cell.sampler for cell in cells if cell.system == twin and cell.sampler}
+        sixth, seventh = self.figures.figure6, self.figures.figure7
+        if system in self.variants:
+            wanted |= {self.sampler_at(sixth.sampler, step) for step in sixth.steps}
+        if system in [name for name, *_ in self.by_depth]:
+            wanted.add(seventh.sampler)
+        return sorted(wanted)
+
+    def sampler_at(self, sampler: str, step: int) -> str:
+        """The sampler of Figure 6 that draws from the weights after `step` steps."""
+        return sampler if step == max(self.figures.figure6.steps) else f"{sampler}-step{step}"
 
     def arms_of(self, gated: str) -> dict[str, str]:
         """What the effect of a gated system is taken apart into: a label for each of its twins and itself."""
@@ -88,84 +161,22 @@ class Experiment(Section):
 
     def figure_systems(self, figure: str) -> list[str]:
         """The systems whose runs a figure shows."""
+        if figure == "figure6":
+            return list(self.variants)
+        if figure == "figure7":
+            return [name for name, *_ in self.by_depth]
+        chosen = {name: self.train.gated[name] for name in self.figures.figure5.systems}
         if figure == "figure5":
-            return [system for gated in self.train.gated for system in self.arms_of(gated).values()]
-        return [name for name, gated in self.train.gated.items() if gated.gates and gated.gates.variant != "resnet"]
+            return [system for gated in chosen for system in self.arms_of(gated).values()]
+        return [name for name, gated in chosen.items() if gated.gates and gated.gates.variant != "resnet"]
 
-    def find_samples(self, name: str) -> str:
-        """The file of a published sample set. Raises UsageError if neither a run nor a sample set has this name."""
-        if name not in self.score.samples:
-            known = {*self.runs, *self.score.samples, "floor"}
+    def curve(self, figure: str) -> Curve:
+        """The parameters of `figure6` or `figure7`."""
+        return self.figures.figure6 if figure == "figure6" else self.figures.figure7
+
+    def find_samples(self, name: str) -> Published:
+        """A published sample set. Raises UsageError if nothing that can be scored has this name."""
+        if name not in self.published:
+            known = {*self.runs, *self.published, *(FLOOR + score for score in self.score)}
             raise UsageError(f"There is nothing to score named {name!r}; {nearest(name, known)}")
-        return self.score.samples[name]
-
-    @model_validator(mode="after")
-    def fits_together(self) -> Experiment:
-        """Every name that one section uses is declared in another."""
-        for name, autoencoder in self.latents.items():
-            _declared(f"latents.{name}.data", autoencoder.data, self.data)
-        _declared("score.data", self.score.data, self.data)
-        if self.score.extractor.kind != self.protocol.extractor:
-            raise ParameterError(
-                f"score.extractor.kind: protocol {self.score.protocol!r} is for {self.protocol.extractor!r}."
-            )
-        if self.score.extractor.kind == "inception" and self.data[self.score.data].source != "folder":
-            raise ParameterError(
-                f"score.extractor.kind: inception is for photographs; {self.score.data!r} is greyscale."
-            )
-        for name in {*self.runs, "floor"} & self.score.samples.keys():
-            raise ParameterError(f"score.samples.{name}: this name is taken; choose another.")
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ParameterError(f"seeds: {list(self.seeds)} names a seed twice; the spread would be too small.")
-        self._check_systems()
-        self._check_tables()
-        self._check_figures()
-        check_shapes(self.data, self.latents, self.train, self.sample, self.score)
-        return self
-
-    def _check_systems(self) -> None:
-        for name in {**self.train.baselines, **self.train.gated}:
-            for ending in (CONTROL, UNSUPERVISED):
-                if name.endswith(ending):
-                    raise ParameterError(f"train: {name!r} ends in {ending!r}, which is for derived twins; rename it.")
-        for name, baseline in self.train.baselines.items():
-            _declared(f"train.baselines.{name}.latents", baseline.latents, self.latents)
-        for name, gated in self.train.gated.items():
-            _declared(f"train.gated.{name}.start", gated.start, self.train.baselines)
-            if name in self.train.baselines:
-                raise ParameterError(f"train.gated.{name}: a baseline has the same name; rename one of them.")
-            if gated.gates is None:
-                raise ParameterError(f"train.gated.{name}.gates is missing; the ungated control is made by itself.")
-
-    def _check_tables(self) -> None:
-        names = [row.row for row in self.tables.rows]
-        for name in names:
-            if names.count(name) > 1:
-                raise ParameterError(f"tables.rows: {name!r} is there twice; give each row a name of its own.")
-        for row in self.tables.rows:
-            if row.samples is not None:
-                _declared(f"tables.rows: {row.row}: samples", row.samples, self.score.samples)
-            if row.system is not None and row.sampler is not None:
-                _declared(f"tables.rows: {row.row}: system", row.system, {**self.train.baselines, **self.train.gated})
-                _declared(f"tables.rows: {row.row}: sampler", row.sampler, self.sample)
-        _declared("tables.picture", self.tables.picture, self.sample)
-        for name, gated in self.train.gated.items():
-            for system in (name, gated.start):
-                if self.tables.picture not in self.samplers_of(system):
-                    raise ParameterError(
-                        f"tables.picture: no row of the table samples {system!r} with {self.tables.picture!r}; add one."
-                    )
-
-    def _check_figures(self) -> None:
-        for step in self.figures.figure5.steps:
-            for name, gated in self.train.gated.items():
-                if step > gated.steps or (step % gated.log_every and step != gated.steps):
-                    raise ParameterError(
-                        f"figures.figure5.steps: step {step} of {name!r} is not logged; name multiples of its "
-                        f"log_every, {gated.log_every}, up to {gated.steps}."
-                    )
-
-
-def _declared(where: str, name: str, known: dict[str, Any]) -> None:
-    if name not in known:
-        raise ParameterError(f"{where}: {name!r} is not declared; {nearest(name, known)}")
+        return self.published[name]

@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from rdm.errors import ParameterError, UsageError, nearest
+from rdm.params.consistency import check
 from rdm.params.experiment import Experiment
 from rdm.params.protocol import Protocol
 from rdm.params.section import Section
@@ -24,17 +25,25 @@ OWN_PROTOCOLS = next(
 
 
 def load(path: str | Path) -> Experiment:
-    """Read and check a parameter file; `protocols.yaml` beside it defines the protocol that it names.
+    """Read and check a parameter file; `protocols.yaml` beside it defines the protocols that it names.
 
     Raises ParameterError with the key's full path and the nearest known key.
     """
     path = Path(path)
     content = _read_yaml(path)
-    if "protocol" in content:
-        raise ParameterError(f"{path}: protocol: unknown key; name the protocol in score.protocol.")
-    name = content["score"].get("protocol") if isinstance(content.get("score"), dict) else None
-    protocol = _protocol(path.with_name("protocols.yaml"), str(name), f"{path}: score.protocol: ")
-    experiment = validated(Experiment, {**content, "protocol": protocol}, str(path))
+    if "protocols" in content:
+        raise ParameterError(f"{path}: protocols: unknown key; name a protocol in each score's `protocol`.")
+    scores = content.get("score") if isinstance(content.get("score"), dict) else {}
+    protocols = {
+        name: _protocol(path.with_name("protocols.yaml"), str(score.get("protocol")), f"{path}: score.{name}.protocol: ")
+        for name, score in scores.items()
+        if isinstance(score, dict)
+    }
+    experiment = validated(Experiment, {**content, "protocols": protocols}, str(path))
+    try:
+        check(experiment)
+    except ParameterError as error:
+        raise ParameterError(f"{path}: {error}") from None
     _check_rows(experiment, path)
     return experiment
 
@@ -81,16 +90,19 @@ def _change(content: dict[str, Any], change: str) -> None:
 
 
 def _check_rows(experiment: Experiment, path: Path) -> None:
-    """Every row of the table is one of the paper's, or such a name, a comma and what is different."""
+    """Every row of a table is one of the paper's, or such a name, a comma and what is different."""
     published = path.with_name("published.csv")
     if not published.is_file():
         raise UsageError(f"{published} is not there; the paper's numbers belong beside the parameter file.")
     with published.open(encoding="utf-8", newline="") as stream:
-        known = {line["row"] for line in csv.DictReader(stream) if line["table"] == "table1"}
-    for row in experiment.tables.rows:
-        name = row.row.split(",")[0]
-        if name not in known:
-            raise ParameterError(f"{path}: tables.rows: {name!r} is no row of the paper; {nearest(name, known)}")
+        lines = list(csv.DictReader(stream))
+    for table, rows in (("table1", experiment.tables.table1.rows), ("table2", experiment.tables.table2.rows)):
+        known = {line["row"] for line in lines if line["table"] == table}
+        for name in (row.row.split(",")[0] for row in rows):
+            if name not in known:
+                raise ParameterError(
+                    f"{path}: tables.{table}.rows: {name!r} is no row of the paper's; {nearest(name, known)}"
+                )
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -114,8 +126,6 @@ def validated(model: type[Model], content: dict[str, Any], where: str) -> Model:
     except ValidationError as error:
         problems = "; ".join(_explain(model, item) for item in error.errors())
         raise ParameterError(f"{where}: {problems}") from None
-    except ParameterError as error:  # from the experiment's own checks
-        raise ParameterError(f"{where}: {error}") from None
 
 
 def _explain(model: type[Section], problem: Any) -> str:

@@ -66,12 +66,13 @@ class Clips(Section):
     reference_videos: PositiveInt | None = None  # so many of the reference, or all if it has fewer; None: all
     samples: ClipRule
     seed: Seed = 0  # of random offsets and orders
+    as_frames: bool = False  # every frame is scored by itself, as an image
 
 
 class Protocol(Section):
     """A named way to score; hashed into every result."""
 
-    samples: PositiveInt  # how many samples are scored
+    samples: PositiveInt  # how many samples, images or clips, are scored
     labels: Literal["reference", "balanced", "random"]  # how their labels are dealt
     order: Literal["any", "random"] = "any"  # random: samples sorted by class are refused
     reference: Literal["train", "test"]  # the split that is scored against
@@ -87,13 +88,21 @@ class Protocol(Section):
     kernel_distance: KernelRule | None = None
     paper_scale: bool = False  # may be compared with the paper's numbers
 
+    @property
+    def frames(self) -> int:
+        """So many neighbouring images belong to one sample."""
+        return self.clips.frames if self.clips is not None and self.clips.as_frames else 1
+
     @model_validator(mode="after")
     def fits_the_extractor(self) -> Protocol:
         """Pixels are for the FID-Inception, clips for I3D or a classifier of clips; the rest needs their layers."""
         if (self.pixels is not None) != (self.extractor == "inception"):
             raise ValueError("pixels belong to extractor: inception, and it needs them")
-        if self.extractor != "classifier" and (self.clips is not None) != (self.extractor == "i3d"):
-            raise ValueError("clips belong to extractor: i3d or classifier; inception is for images")
+        clips = self.clips is not None and not self.clips.as_frames
+        if self.extractor != "classifier" and clips != (self.extractor == "i3d"):
+            raise ValueError("clips belong to extractor: i3d or classifier; inception is for images, or clips as_frames")
+        if self.frames > 1 and (self.inception_score or self.precision_recall or self.kernel_distance):
+            raise ValueError("frames of one clip are alike: as_frames gives FID and sFID alone")
         if self.extractor == "i3d" and (self.sfid or self.inception_score):
             raise ValueError("extractor: i3d gives features for FVD alone; no sfid or inception_score")
         return self

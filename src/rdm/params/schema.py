@@ -1,7 +1,4 @@
-"""The sections of a parameter file as typed, frozen objects.
-
-Their names are the pipeline's own words: data, latents, train, sample, score, tables.
-"""
+"""The sections of a parameter file that make samples, as typed, frozen objects: data, latents, train, sample."""
 
 from __future__ import annotations
 
@@ -44,7 +41,43 @@ class FolderData(Section):
     folder: str
 
 
-Data = Annotated[DigitsData | FashionData | FolderData, Field(discriminator="source")]
+class MovingDigitsData(Section):
+    """Clips of moving digits, made anew whenever they are read: see `rdm.data.moving_digits`."""
+
+    source: Literal["moving_digits"]
+    image_size: PositiveInt
+    frames: Annotated[int, Field(ge=2)]
+    clips: PositiveInt  # of the training split; the held-out digits make `test_clips`
+    test_clips: PositiveInt
+    speeds: Annotated[tuple[Literal["slow", "fast"], ...], Field(min_length=1)]
+    cell: PositiveInt = 1  # positions are rounded to so many pixels
+    labelled: bool = True  # by the digit; false: an unconditional set
+    test_fraction: Fraction
+    seed: int = 0
+
+
+class VideosData(Section):
+    """Real videos, as files or as folders of frames: UCF-101, SkyTimelapse, Taichi-HD, or one's own.
+
+    Frames are cropped to a centred square of the short side and resized to `image_size` bilinearly, as Latte's are.
+    """
+
+    source: Literal["videos"]
+    image_size: PositiveInt
+    train: str  # a folder; the reference of the scores unless there is a test folder
+    test: str | None = None  # a folder; None: there is no held-out split
+    frames: Annotated[int, Field(ge=2)]
+    stride: PositiveInt  # between the frames of a clip
+    offset: Literal["first", "random"] = "random"  # where in its video a clip starts
+    clips_per_video: PositiveInt = 1
+    labelled: bool  # by the outermost folder, sorted by name; false: an unconditional set
+    unusable: Literal["refuse", "skip"] = "refuse"  # a video that is too short, damaged, or lacks frames
+    seed: int = 0
+
+
+ImageData = DigitsData | FashionData | FolderData
+ClipData = MovingDigitsData | VideosData
+Data = Annotated[ImageData | ClipData, Field(discriminator="source")]
 
 
 # ---------------------------------------------------------------- latents
@@ -80,6 +113,14 @@ class DiT(Section):
     label_std: PositiveFloat = 0.02  # spread of the label embeddings at the start; DiT's own is 0.02
     # the timestep's frequencies are 10000^(-i / (128 - shift)): 0 as in the official DiT, 1 as in diffusers' own
     frequency_shift: Literal[0, 1] = 1
+    # adaLN-Zero's gates at the start: 0 makes every block the identity, 1 a live one, which ReZero's alpha = 0 needs
+    block_scale: Literal[0, 1] = 0
+
+
+class Latte(DiT):
+    """Latte (Ma et al., 2024): DiT's blocks, of which every second attends over time. For clips."""
+
+    kind: Literal["latte"]  # type: ignore[assignment]
 
 
 class UNet(Section):
@@ -94,7 +135,7 @@ class UNet(Section):
     label: Literal["add", "cross"] = "add"  # label embedding added to the timestep's, or attended to as one token
 
 
-Network = Annotated[DiT | UNet, Field(discriminator="kind")]
+Network = Annotated[DiT | Latte | UNet, Field(discriminator="kind")]
 
 
 class Diffusion(Section):
@@ -120,14 +161,20 @@ class Optimisation(Section):
     ema_decay: Fraction
     label_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     log_every: PositiveInt = 50  # steps
+    snapshots: tuple[PositiveInt, ...] = ()  # steps at which the EMA weights are kept, beside those of the end
 
 
 class Baseline(Optimisation):
-    """A system trained from random weights."""
+    """A system trained from random weights; a Latte may start from a DiT trained on single frames.
+
+    On the latents of clips, networks for images are trained on their frames.
+    """
 
     latents: Name
     network: Network
     diffusion: Diffusion
+    start: Name | None = None  # of a Latte: a DiT whose blocks become the spatial ones
+    gates: Gates | None = None  # from random weights on, as the paper's Figure 6 has them
 
 
 class FineTuned(Optimisation):
@@ -147,7 +194,7 @@ class Train(Section):
     gated: Annotated[dict[Name, FineTuned], Field(min_length=1)]
 
 
-# ---------------------------------------------------------------- sample, score, tables
+# ---------------------------------------------------------------- sample
 
 
 class Sampler(Section):
@@ -160,83 +207,16 @@ class Sampler(Section):
     solver: Literal["ddim", "dpm++"] = "ddim"
     steps: PositiveInt
     guidance: Annotated[float, Field(ge=1)] = 1.0  # classifier-free guidance scale; 1 means none
+    guided_channels: PositiveInt | None = None  # guidance acts on the first so many channels (DiT: 3); None: on all
     eta: Annotated[float, Field(ge=0, le=1)] = 0.0
     batch: PositiveInt  # items per network call
+    step: PositiveInt | None = None  # of the training: a snapshot's weights; None: those of the end
 
     @model_validator(mode="after")
     def noise_needs_ddim(self) -> Sampler:
         """dpm++ is deterministic here: an eta that it would ignore is refused."""
         if self.solver == "dpm++" and self.eta > 0:
             raise ValueError("eta is for solver: ddim")
+        if self.guided_channels is not None and self.guidance == 1:
+            raise ValueError("guided_channels would change nothing at guidance 1; leave it out")
         return self
-
-
-class Classifier(Section):
-    """A small convolutional classifier trained on the data set; its features stand in for Inception's."""
-
-    kind: Literal["classifier"]
-    channels: tuple[PositiveInt, ...]
-    epochs: PositiveInt
-    batch: PositiveInt
-    learning_rate: PositiveFloat
-    seed: int = 0
-
-
-class Inception(Section):
-    """torch-fidelity's port of the FID-Inception network; `weights` is the path of its published file."""
-
-    kind: Literal["inception"]
-    weights: str
-
-
-Extractor = Annotated[Classifier | Inception, Field(discriminator="kind")]
-
-
-class Score(Section):
-    """Which data set is scored against, by which named protocol, through which network."""
-
-    data: Name
-    protocol: str
-    extractor: Extractor
-    reference: str | None = None  # a reference file or set of images; None: the data set's own split
-    samples: dict[Name, str] = Field(default={})  # published sample sets: name -> anything that `rdm score` reads
-
-
-class Row(Section):
-    """One row of the table, and the run or the published samples that stand for it.
-
-    row: a row of the paper, or such a row, a comma and what is different.
-    """
-
-    row: str
-    system: Name | None = None
-    sampler: Name | None = None
-    samples: Name | None = None
-
-    @model_validator(mode="after")
-    def run_or_samples(self) -> Row:
-        """Either a system and a sampler, or published samples."""
-        if (self.system is None) != (self.sampler is None) or (self.system is None) == (self.samples is None):
-            raise ValueError("give either system and sampler, or samples")
-        return self
-
-
-class Tables(Section):
-    """What is put beside the paper's numbers."""
-
-    scale: str  # printed in each row: at which scale our numbers were measured
-    tolerance: Fraction  # |ours - paper| / paper that still counts as reproduced, at the paper's own scale
-    rows: tuple[Row, ...]
-    picture: Name  # the sampler whose images are shown side by side
-
-
-class Figure5(Section):
-    """Sensitivity by depth (the paper's Fig. 5)."""
-
-    steps: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]  # of fine-tuning; each must be a step that is logged
-
-
-class Figures(Section):
-    """What is drawn beside the tables."""
-
-    figure5: Figure5

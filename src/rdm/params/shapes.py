@@ -2,49 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from rdm.errors import ParameterError
+from rdm.params.evaluation import Classifier
+from rdm.params.experiment import Experiment
 from rdm.params.gates import Gates
-from rdm.params.schema import Autoencoder, Baseline, Classifier, Data, DiT, Sampler, Score, Train, UNet
+from rdm.params.schema import Baseline, ClipData, DiT, MovingDigitsData, UNet
 
 
-def check_shapes(
-    data: Mapping[str, Data],
-    latents: Mapping[str, Autoencoder],
-    train: Train,
-    samplers: Mapping[str, Sampler],
-    score: Score,
-) -> None:
+def check_shapes(experiment: Experiment) -> None:
     """Raise ParameterError for the first size that does not fit."""
     latent_sizes = {}
-    for name, autoencoder in latents.items():
-        where = f"latents.{name}"
-        size, factor = data[autoencoder.data].image_size, 2 ** (len(autoencoder.block_channels) - 1)
-        _multiple(f"data.{autoencoder.data}.image_size", size, factor, f"the factor of {where}")
+    for name, autoencoder in experiment.latents.items():
+        where, data = f"latents.{name}", experiment.data[autoencoder.data]
+        factor = 2 ** (len(autoencoder.block_channels) - 1)
+        _multiple(f"data.{autoencoder.data}.image_size", data.image_size, factor, f"the factor of {where}")
         _groups(where, autoencoder.block_channels, autoencoder.norm_groups)
-        latent_sizes[name] = size // factor
-    for name, baseline in train.baselines.items():
-        where, size = f"train.baselines.{name}", latent_sizes[baseline.latents]
-        if latents[baseline.latents].data != score.data:
-            raise ParameterError(f"{where}.latents: these are of another data set than score.data, {score.data!r}.")
-        _check_network(f"{where}.network", baseline, size)
-        for sampler_name, sampler in samplers.items():
-            if sampler.steps > baseline.diffusion.timesteps:
-                raise ParameterError(
-                    f"sample.{sampler_name}.steps: {sampler.steps} is more than the {baseline.diffusion.timesteps} "
-                    f"timesteps of {where}."
-                )
-    for name, gated in train.gated.items():
-        network = train.baselines[gated.start].network
-        if gated.gates is not None:
-            _check_gates(f"train.gated.{name}.gates", gated.gates, isinstance(network, DiT))
-    if isinstance(score.extractor, Classifier):
-        smallest = 2 ** (len(score.extractor.channels) - 1)
-        if data[score.data].image_size < smallest or len(score.extractor.channels) < 2:
+        latent_sizes[name] = data.image_size // factor
+    for name, data in experiment.data.items():
+        if isinstance(data, MovingDigitsData):
+            _multiple(f"data.{name}.image_size", data.image_size, 2 * data.cell, "two cells")
+    for name, entry in experiment.systems.items():
+        if isinstance(entry, Baseline):
+            where = f"train.baselines.{name}"
+            _check_network(f"{where}.network", entry, latent_sizes[entry.latents])
+            _check_steps(experiment, where, entry)
+        if entry.gates is not None:
+            network = experiment.baseline(name).network
+            _check_gates(f"train: {name}.gates", entry.gates, isinstance(network, DiT))
+    for name, score in experiment.score.items():
+        if isinstance(score.extractor, Classifier):
+            _check_classifier(experiment, name, score.extractor)
+
+
+def _check_steps(experiment: Experiment, where: str, baseline: Baseline) -> None:
+    for name, sampler in experiment.sample.items():
+        if sampler.steps > baseline.diffusion.timesteps:
             raise ParameterError(
-                f"score.extractor.channels: two or more are needed, and images of {smallest} pixels for so many."
+                f"sample.{name}.steps: {sampler.steps} is more than the {baseline.diffusion.timesteps} timesteps of "
+                f"{where}."
             )
+        channels = experiment.latents[baseline.latents].latent_channels
+        if sampler.guided_channels is not None and sampler.guided_channels >= channels:
+            raise ParameterError(
+                f"sample.{name}.guided_channels: the latents of {where} have {channels}; name fewer, or leave it out."
+            )
+
+
+def _check_classifier(experiment: Experiment, name: str, classifier: Classifier) -> None:
+    """Every convolution but the last is followed by a halving, of time, too, if it sees clips."""
+    data, smallest = experiment.data[experiment.score[name].data], 2 ** (len(classifier.channels) - 1)
+    extent = data.image_size
+    if isinstance(data, ClipData) and experiment.protocols[name].frames == 1:
+        extent = min(extent, data.frames)
+    if extent < smallest or len(classifier.channels) < 2:
+        raise ParameterError(
+            f"score.{name}.extractor.channels: two or more are needed, and images of {smallest} pixels (of clips "
+            f"{smallest} frames, too) for so many."
+        )
 
 
 def _check_gates(where: str, gates: Gates, transformer: bool) -> None:

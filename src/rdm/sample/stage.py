@@ -1,9 +1,9 @@
-"""`rdm sample`: the images of one run, as uint8 npz shards that the ADM evaluator reads."""
+"""`rdm sample`: the images or clips of one run, as uint8 npz shards (those of images the ADM evaluator reads)."""
 
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 
 from rdm import paths
 from rdm.data import stage as data
+from rdm.data.previews import write_preview
 from rdm.diffusion.sampling import draw_latents, network_calls
 from rdm.errors import UsageError
 from rdm.latents import stage as latents
@@ -26,11 +27,12 @@ from rdm.runtime import prepare
 from rdm.train import stage as train
 
 SHARD_BATCHES = 8  # network batches per file: a killed run loses at most one file
+PREVIEWED, PREVIEW_COLUMNS = 20, 5  # clips of a run to watch
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """All that determines the images of one run and sampler. labels: int64 (N,), one per image to draw."""
+    """All that determines the items of one run and sampler. labels: int64 (N,), one per item to draw."""
 
     trained: train.TrainedRun
     codec: LatentCodec
@@ -41,9 +43,9 @@ class Drawing:
     device: torch.device
 
     def batch(self, start: int) -> np.ndarray:
-        """Images `start` to `start + sampler.batch` (or the last one), uint8 (n, H, W, C).
+        """Items `start` to `start + sampler.batch` (or the last one), uint8 (n, [T,] H, W, C).
 
-        The network always sees a whole batch, the last is filled up: an image depends on its index alone, to the last
+        The network always sees a whole batch, the last is filled up: an item depends on its index alone, to the last
         bit, however many are drawn.
         """
         indices = np.arange(start, start + self.sampler.batch)
@@ -60,29 +62,27 @@ class Drawing:
 
 
 def prepare_drawing(experiment: Experiment, name: str, sampler: str, device: torch.device) -> Drawing:
-    """Load what is needed to draw the images of run `name`. Raises ArtefactError if it learned from other latents."""
+    """Load what is needed to draw the items of run `name`. Raises ArtefactError if it learned from other latents."""
     system, seed = experiment.find_run(name)
-    baseline = experiment.baseline(system)
-    trained = train.load(experiment, name, device)
+    baseline, chosen = experiment.baseline(system), experiment.samplers[sampler]
+    trained = train.load(experiment, name, device, chosen.step)
     check_input(trained.artefact, latents.read_manifest(experiment, baseline.latents), "latents", make_train(name))
     codec = latents.load_codec(experiment, baseline.latents, device)
-    labels = deal_labels(experiment, trained.classes, seed)
-    return Drawing(trained, codec, baseline.diffusion, experiment.sample[sampler], labels, seed, device)
+    labels = deal_labels(experiment, experiment.data_of(system), trained.classes, seed)
+    return Drawing(trained, codec, baseline.diffusion, chosen, labels, seed, device)
 
 
 def run(experiment: Experiment, name: str, overwrite: bool = False) -> list[Path]:
-    """Draw the images of run `name` with each sampler that the table asks for; returns their folders."""
+    """Draw the items of run `name` with each sampler that tables and figures ask for; returns their folders."""
     system, seed = experiment.find_run(name)
     samplers = experiment.samplers_of(system)
     if not samplers:
-        raise UsageError(f"No row of the table samples {name!r}; add one to tables.rows.")
+        raise UsageError(f"No table or figure samples {name!r}; add a row to tables.")
     device = prepare(experiment)
-    prepared = prepare_drawing(experiment, name, samplers[0], device)
-    inputs = {"train": prepared.trained.artefact.digest}
     folders = []
     for sampler in samplers:
-        drawing = replace(prepared, sampler=experiment.sample[sampler])
-        recipe = Recipe("sample", of_sample(experiment, name, sampler), inputs)
+        drawing = prepare_drawing(experiment, name, sampler, device)
+        recipe = Recipe("sample", of_sample(experiment, name, sampler), {"train": drawing.trained.artefact.digest})
         folder = paths.sample(name, sampler)
         folders.append(folder)
         if is_current(folder, recipe, make_sample(name), overwrite):
@@ -93,20 +93,31 @@ def run(experiment: Experiment, name: str, overwrite: bool = False) -> list[Path
                 shutil.copy(shard, scratch)
             nfe = network_calls(drawing.sampler)
             facts |= {"seed": seed, "samples": len(drawing.labels), "nfe": nfe, "device": device.type}
+            if len(drawing.trained.latent_shape) == 4:
+                _write_previews(name, sampler, shards)
         shutil.rmtree(shards.parent, ignore_errors=True)  # those of earlier recipes, too
     return folders
 
 
-def deal_labels(experiment: Experiment, classes: int, seed: int) -> np.ndarray:
+def _write_previews(name: str, sampler: str, shards: Path) -> None:
+    """The first clips, to be watched."""
+    first = np.load(min(shards.glob("*.npz")))["arr_0"][:PREVIEWED]
+    for suffix in ("mp4", "gif"):
+        write_preview(paths.preview(name, sampler, suffix), first, PREVIEW_COLUMNS)
+
+
+def deal_labels(experiment: Experiment, dataset: str, classes: int, seed: int) -> np.ndarray:
     """The label of every sample, int64 (N,); each is a function of its index (and, if random, of the seed).
 
     reference: the reference split's own labels, over and over: its exact class proportions, and no sorting by class.
-    balanced: 0, 1, ..., classes - 1, over and over. random: uniform.
+    balanced: 0, 1, ..., classes - 1, over and over. random: uniform. Of an unconditional set all are 0.
     """
-    protocol = experiment.protocol
+    protocol = experiment.dealing(dataset)
     indices = np.arange(protocol.samples)
+    if not classes:
+        return np.zeros_like(indices)
     if protocol.labels == "reference":
-        reference = data.load(experiment, experiment.score.data, protocol.reference).labels
+        reference = data.load(experiment, dataset, protocol.reference).labels
         return reference[indices % len(reference)]
     if protocol.labels == "balanced":
         return indices % classes

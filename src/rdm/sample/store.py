@@ -1,4 +1,4 @@
-"""Stored images. No torch here, so that reading them is fast."""
+"""Stored images and clips. No torch here, so that reading them is fast."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rdm.provenance.manifest import Artefact, check_input, read
 
 @dataclass(frozen=True)
 class Samples:
-    """Generated images. images: uint8 (N, H, W, C). labels: int64 (N,)."""
+    """Generated items. images: uint8 (N, [T,] H, W, C). labels: int64 (N,)."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -22,7 +22,7 @@ class Samples:
 
 
 def load(experiment: Experiment, name: str, sampler: str) -> Samples:
-    """The images of one run and sampler, verified."""
+    """The items of one run and sampler, verified."""
     artefact = read(paths.sample(name, sampler), make_sample(name), of_sample(experiment, name, sampler))
     trained = read(paths.train(name), make_train(name), of_train(experiment, name))
     check_input(artefact, trained, "train", make_sample(name))

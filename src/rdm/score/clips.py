@@ -43,3 +43,22 @@ class ClipItems:
         if self._rule.offset == "random":
             offset = int(np.random.default_rng([self._clips.seed, video]).integers(length - span + 1))
         return self._videos.read(video, list(range(offset, offset + span, stride)))
+
+
+class FrameItems:
+    """The frames of clips as images: uint8 (N * T, H, W, C), those of a clip beside each other.
+
+    labels: those of the clips, int64 (N,) or None.
+    """
+
+    def __init__(self, clips: ClipItems) -> None:
+        self.path, self.digest, self.labels = clips.path, clips.digest, clips.labels
+        self._clips, self._frames = clips, clips.shape[1]
+        self.shape: tuple[int, ...] = (clips.shape[0] * self._frames, *clips.shape[2:])
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Frames start to stop, uint8 (n, H, W, C)."""
+        first = start // self._frames
+        clips = self._clips.read(first, -(-stop // self._frames))
+        frames = clips.reshape(-1, *clips.shape[2:])
+        return frames[start - first * self._frames :][: stop - start]

@@ -49,12 +49,13 @@ def evaluate(
 ) -> dict[str, Estimate]:
     """The protocol's metrics of features: layer name -> float32 (n, d).
 
-    labels: int64 (n,); with them a classifier's `accuracy`: how often it sees the label asked for. Where the
-        protocol deals them in fixed proportions, errors and bias corrections take that into account.
+    labels: int64 (n,), one for each sample. Where the protocol deals them in fixed proportions, errors and bias
+        corrections take that into account.
     Raises UsageError if the reference lacks what a metric needs, RdmError for a value that is not finite.
     """
     strata = None if protocol.labels == "random" else labels
-    estimates = {"fvd" if protocol.clips else "fid": _frechet(protocol, reference, layers["pool"], "pool", strata)}
+    clips = protocol.clips is not None and not protocol.clips.as_frames
+    estimates = {"fvd" if clips else "fid": _frechet(protocol, reference, layers["pool"], "pool", strata)}
     if protocol.sfid:
         estimates["sfid"] = _frechet(protocol, reference, layers["spatial"], "spatial", strata)
     if protocol.inception_score is not None:
@@ -76,9 +77,8 @@ def evaluate(
         )
         dimension = layers["pool"].shape[1]
         estimates["kid"] = Estimate(kernel.value, kernel.standard_error, dimension, spread=kernel.spread)
-    if protocol.extractor == "classifier" and labels is not None and "logits" in layers:
-        share = float((layers["logits"].argmax(1) == labels).mean())
-        estimates["accuracy"] = Estimate(share, _binomial_error(share, len(labels)), layers["logits"].shape[1])
+    if protocol.extractor == "classifier" and "logits" in layers:
+        estimates |= _seen(layers["logits"], labels, protocol.frames)
     for metric, estimate in estimates.items():
         if not np.isfinite([estimate.value, estimate.standard_error]).all():
             raise RdmError(f"{metric} is {estimate.value} ± {estimate.standard_error}; look at the samples.")
@@ -92,12 +92,27 @@ def _frechet(
     statistics = FeatureStatistics.of(features)
     own = statistics.moments(protocol.ddof, protocol.mean)
     enough = len(features) >= ENOUGH * statistics.dimension
+    blocks = in_blocks(features, BLOCKS, strata, protocol.frames) if enough else []
     return Estimate(
         value=frechet_distance(own, other),
-        standard_error=standard_error(features, own, other, strata),
+        standard_error=standard_error(features, own, other, strata, protocol.frames),
         dimension=statistics.dimension,
-        bias_corrected=bias_corrected(in_blocks(features, BLOCKS, strata), other, protocol.ddof) if enough else None,
+        bias_corrected=bias_corrected(blocks, other, protocol.ddof) if enough else None,
     )
+
+
+def _seen(logits: np.ndarray, labels: np.ndarray | None, frames: int) -> dict[str, Estimate]:
+    """What a classifier sees. accuracy: how often the label asked for, if there are several. identity: of clips that are
+    seen frame by frame, the share in which nine tenths of the frames or more are of one class.
+    """
+    seen, classes = logits.argmax(1).reshape(-1, frames), logits.shape[1]
+    shares = {}
+    if frames > 1:
+        most = (seen[:, :, None] == np.arange(classes)).sum(1).max(1)
+        shares["identity"] = float((most >= 0.9 * frames).mean())
+    elif labels is not None and len(np.unique(labels)) > 1:
+        shares["accuracy"] = float((seen[:, 0] == labels).mean())
+    return {name: Estimate(share, _binomial_error(share, len(seen)), classes) for name, share in shares.items()}
 
 
 def remarks_on(protocol: Protocol, layers: Layers, labels: np.ndarray | None) -> list[str]:

@@ -69,13 +69,16 @@ def root_of(moments: Moments) -> np.ndarray:
     return root
 
 
-def standard_error(features: np.ndarray, own: Moments, reference: Moments, strata: np.ndarray | None = None) -> float:
+def standard_error(
+    features: np.ndarray, own: Moments, reference: Moments, strata: np.ndarray | None = None, neighbours: int = 1
+) -> float:
     """Standard error of the distance from the sampling of `features` (n, d), for a fixed reference; delta method.
 
     Item x moves the distance by φ(x) = 2 (m - m_r)·(x - m) + (x - m)ᵀ (1 - T) (x - m), where T is the optimal
     transport map from N(m, S) to N(m_r, S_r); the error is sd(φ) / √n. It is too large, by half or so, for fewer
     than 2 d items, and where the two Gaussians are nearly equal.
-    strata: int64 (n,), the classes if their proportions are fixed: φ then varies within classes only.
+    strata: int64, the classes if their proportions are fixed: φ then varies within classes only.
+    neighbours: so many items beside each other are one draw; see `error_of_mean`.
     """
     root = root_of(reference)
     values, vectors = linalg.eigh(root.T @ own.covariance @ root, check_finite=False)
@@ -88,7 +91,7 @@ def standard_error(features: np.ndarray, own: Moments, reference: Moments, strat
         change = 2 * centred @ (own.mean - reference.mean)
         change += np.square(centred).sum(1) - np.square(centred @ transport).sum(1)
         influence[start : start + 4096] = change
-    return error_of_mean(influence, strata)
+    return error_of_mean(influence, strata, neighbours)
 
 
 def bias_corrected(blocks: Sequence[FeatureStatistics], reference: Moments, ddof: int = 1) -> float:
@@ -105,7 +108,9 @@ def bias_corrected(blocks: Sequence[FeatureStatistics], reference: Moments, ddof
     return len(blocks) * distance - (len(blocks) - 1) * float(np.mean(without))
 
 
-def in_blocks(features: np.ndarray, blocks: int, strata: np.ndarray | None = None) -> list[FeatureStatistics]:
-    """The statistics of disjoint random blocks of features (n, d); see `deal`."""
-    member = deal(len(features), blocks, strata)
+def in_blocks(
+    features: np.ndarray, blocks: int, strata: np.ndarray | None = None, neighbours: int = 1
+) -> list[FeatureStatistics]:
+    """The statistics of disjoint random blocks of features (n, d); see `deal`. Neighbours stay together."""
+    member = deal(len(features) // neighbours, blocks, strata).repeat(neighbours)
     return [FeatureStatistics.of(features[member == block]) for block in range(blocks)]

@@ -15,7 +15,7 @@ from rdm.data.sources import Images, is_class_sorted, open_images, open_videos
 from rdm.errors import UsageError
 from rdm.params.protocol import Clips, Protocol
 from rdm.provenance.files import digest
-from rdm.score.clips import ClipItems
+from rdm.score.clips import ClipItems, FrameItems
 from rdm.score.extractors import Extractor, Precision, build_extractor
 from rdm.score.reference import Reference
 
@@ -41,9 +41,14 @@ def extractor_of(protocols: dict[str, Protocol], settings: Settings) -> Extracto
     return build_extractor(kind, settings.weights, settings.device, expected, settings.precision)
 
 
-def open_items(path: Path, clips: Clips | None, side: Literal["reference", "samples"]) -> Images | ClipItems:
-    """Images, or the clips of videos by their rule. side: reference or samples."""
-    return open_images(path) if clips is None else ClipItems(open_videos(path), clips, side)
+def open_items(
+    path: Path, clips: Clips | None, side: Literal["reference", "samples"]
+) -> Images | ClipItems | FrameItems:
+    """Images, the clips of videos by their rule, or the frames of those. side: reference or samples."""
+    if clips is None:
+        return open_images(path)
+    items = ClipItems(open_videos(path), clips, side)
+    return FrameItems(items) if clips.as_frames else items
 
 
 def check_admitted(where: str, count: int, labels: np.ndarray | None, protocol: Protocol, name: str) -> list[str]:

@@ -10,7 +10,7 @@ from rdm.data.sources import Images
 from rdm.errors import UsageError
 from rdm.params.protocol import Clips, Protocol
 from rdm.score import parts, reference
-from rdm.score.clips import ClipItems
+from rdm.score.clips import ClipItems, FrameItems
 from rdm.score.evaluate import evaluate, remarks_on
 from rdm.score.extractors import Extractor
 from rdm.score.features import Layers, extract, layers_of, preparation
@@ -19,7 +19,7 @@ from rdm.score.reference import Reference, ways_of
 
 Protocols = dict[str, Protocol]
 Side = Literal["reference", "samples"]
-Source = parts.Parts | Images | ClipItems
+Source = parts.Parts | Images | ClipItems | FrameItems
 
 
 def score_pair(samples: Path, against: Path, protocols: Protocols, settings: Settings) -> list[dict[str, Any]]:
@@ -39,7 +39,7 @@ def score_pair(samples: Path, against: Path, protocols: Protocols, settings: Set
         references = references_of(against, group, extractor)
         layers = _features_of(source, group, extractor)
         for name, protocol in group.items():
-            found = {layer: values[: protocol.samples] for layer, values in layers[name].items()}
+            found = {layer: values[: protocol.samples * protocol.frames] for layer, values in layers[name].items()}
             labels = None if source.labels is None else source.labels[: protocol.samples]
             estimates = evaluate(protocol, references[name], found, labels, settings.device)
             results.append(
@@ -57,7 +57,7 @@ def score_pair(samples: Path, against: Path, protocols: Protocols, settings: Set
 
 def _check(source: Source, against: Path, protocol: Protocol, name: str) -> list[str]:
     """Remarks about samples; raises UsageError for those that the protocol does not admit."""
-    remarks = check_admitted(str(source.path), source.shape[0], source.labels, protocol, name)
+    remarks = check_admitted(str(source.path), source.shape[0] // protocol.frames, source.labels, protocol, name)
     if isinstance(source, parts.Parts) or parts.is_parts(against) or reference.is_statistics(against):
         return remarks
     other = open_items(against, protocol.clips, "reference")
@@ -92,7 +92,7 @@ def _features_of(source: Source, protocols: Protocols, extractor: Extractor) -> 
         for name, protocol in protocols.items():
             source.check(preparation(protocol, "samples", extractor), layers_of([protocol]), name)
         return dict.fromkeys(protocols, source.layers())
-    ways, most = ways_of(protocols.values()), max(protocol.samples for protocol in protocols.values())
+    ways, most = ways_of(protocols.values()), max(protocol.samples * protocol.frames for protocol in protocols.values())
     found = extract(source, extractor, ways, layers_of(protocols.values()), 0, most, "samples")
     return {name: found[ways.index(protocol.pixels)] for name, protocol in protocols.items()}
 

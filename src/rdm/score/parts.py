@@ -63,6 +63,8 @@ def run(samples: Path, folder: Path, part: str, protocols: dict[str, Protocol], 
     if match is None:
         raise UsageError(f"--part {part}: give I/N, such as 1/4.")
     [(name, protocol)] = protocols.items()
+    if protocol.frames > 1:
+        raise UsageError(f"Protocol {name!r} scores the frames of clips, which is not done in parts; score them whole.")
     items = open_items(samples, protocol.clips, "samples")
     check_admitted(str(samples), items.shape[0], items.labels, protocol, name)
     extractor = extractor_of(protocols, settings)

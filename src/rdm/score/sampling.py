@@ -18,8 +18,12 @@ def deal(count: int, blocks: int, strata: np.ndarray | None = None) -> np.ndarra
     return member
 
 
-def error_of_mean(values: np.ndarray, strata: np.ndarray | None = None) -> float:
-    """Standard error of the mean of values (n,); with fixed proportions of classes, from the spread within classes."""
+def error_of_mean(values: np.ndarray, strata: np.ndarray | None = None, neighbours: int = 1) -> float:
+    """Standard error of the mean of values (n,); with fixed proportions of classes, from the spread within classes.
+
+    neighbours: so many values beside each other are one draw (the frames of a clip); strata are those of the draws.
+    """
+    values = values.reshape(-1, neighbours).mean(1)
     if strata is None:
         return float(np.sqrt(np.square(values - values.mean()).sum() / max(len(values) - 1, 1) / len(values)))
     _, member, sizes = np.unique(strata, return_inverse=True, return_counts=True)

@@ -1,4 +1,4 @@
-"""`rdm score RUN...`: every sample set of a run under the parameter file's protocol."""
+"""`rdm score RUN...`: every sample set of a run, in every way in which the parameter file scores its data set."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import torch
 from rdm import paths
 from rdm.data import stage as data
 from rdm.errors import UsageError
-from rdm.params import Experiment
-from rdm.params.dependencies import MAKE_EXTRACTOR, of_extractor, of_samples_score, of_score, of_scoring
-from rdm.params.schema import Classifier
+from rdm.params import FLOOR, Experiment
+from rdm.params.dependencies import make_extractor, of_extractor, of_published_score, of_score, of_scoring
+from rdm.params.evaluation import Classifier
 from rdm.provenance.files import digest, write_json
 from rdm.provenance.manifest import Recipe, read
 from rdm.randomness import generator
@@ -27,25 +27,23 @@ from rdm.score.inputs import check_admitted, describe, open_items
 from rdm.score.pair import references_of
 from rdm.score.reference import Reference, measure_items
 
-FLOOR = "floor"  # scored like a run: the real images of the other split
-
 
 @dataclass(frozen=True)
 class InMemory:
-    """Images as `features` wants them: uint8 (N, H, W, C), in this order."""
+    """Images as `features` wants them: uint8 (N, [T,] H, W, C), sliced as an array is, in this order."""
 
-    images: np.ndarray
+    images: Any
     order: np.ndarray
 
     @classmethod
-    def of(cls, images: np.ndarray) -> InMemory:
+    def of(cls, images: Any) -> InMemory:
         """Images in the order in which they are stored."""
         return cls(images, np.arange(len(images)))
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(N, H, W, C)."""
-        return self.images.shape
+        """(N, [T,] H, W, C)."""
+        return len(self.order), *self.images.shape[1:]
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Images start to stop."""
@@ -54,57 +52,78 @@ class InMemory:
 
 
 class Scorer:
-    """A reference, its features, and the protocol under which images are compared with it."""
+    """A reference, its features, and the protocol under which items are compared with it: one score of an experiment."""
 
-    def __init__(self, experiment: Experiment) -> None:
-        self.experiment, self.protocol = experiment, experiment.protocol
-        parameters, name = experiment.score.extractor, experiment.score.data
+    def __init__(self, experiment: Experiment, name: str) -> None:
+        self.experiment, self.name = experiment, name
+        self.parameters, self.protocol = experiment.score[name], experiment.protocols[name]
+        parameters = self.parameters.extractor
         self.device = prepare(experiment)
         if isinstance(parameters, Classifier):
             weights = paths.extractor(name)
-            made = read(weights, MAKE_EXTRACTOR, of_extractor(experiment)).digest
+            made = read(weights, make_extractor(name), of_extractor(experiment, name)).digest
         else:
             weights, made = Path(parameters.weights), None
         self.extractor = build_extractor(parameters.kind, weights, self.device, self.protocol.weights)
-        self.images = data.load(experiment, name, self.protocol.reference)
+        self.real = data.load(experiment, self.parameters.data, self.protocol.reference)
         self.reference = self._reference()
         self.inputs = {"reference": self.reference.facts["sha256"], "extractor": made or self.extractor.digest}
 
+    def items(self, images: Any, order: np.ndarray | None = None) -> InMemory:
+        """Images or clips in this order, as the protocol sees them: clips perhaps as their frames."""
+        order = np.arange(len(images)) if order is None else order
+        if self.protocol.frames == 1:
+            return InMemory(images, order)
+        frames = self.protocol.frames
+        return InMemory(data.as_images(images), (order[:, None] * frames + np.arange(frames)).reshape(-1))
+
     def _reference(self) -> Reference:
         """Of the file that the parameters name, or of the data set's split."""
-        score = self.experiment.score
-        if score.reference is not None:
-            [found] = references_of(Path(score.reference), {score.protocol: self.protocol}, self.extractor).values()
-        else:
-            facts = {
-                "path": f"{paths.data(score.data)} ({self.protocol.reference})",
-                "sha256": self.images.artefact.digest,
-            }
-            items = InMemory.of(self.images.images)
-            [found] = measure_items(items, [self.protocol], self.extractor, facts)
+        name, protocol = self.parameters.protocol, self.protocol
+        if self.parameters.reference is not None:
+            [found] = references_of(Path(self.parameters.reference), {name: protocol}, self.extractor).values()
+            return found
+        return self.measured(self.items(self.real.images))
+
+    def measured(self, items: Items) -> Reference:
+        """The moments of real items of the reference's split."""
+        where = f"{paths.data(self.parameters.data)} ({self.protocol.reference})"
+        facts = {"path": where, "sha256": self.real.artefact.digest}
+        [found] = measure_items(items, [self.protocol], self.extractor, facts)
         return found
 
-    def score(self, items: Items, labels: np.ndarray | None) -> tuple[dict[str, Estimate], list[str]]:
+    def score(
+        self, items: Items, labels: np.ndarray | None, reference: Reference
+    ) -> tuple[dict[str, Estimate], list[str]]:
         """The protocol's metrics of the first items, as many as it scores, and remarks on them."""
-        count = min(items.shape[0], self.protocol.samples)
+        frames = self.protocol.frames
+        count = min(items.shape[0] // frames, self.protocol.samples)
         labels = None if labels is None else labels[:count]
         wanted = layers_of([self.protocol])
-        [layers] = extract(items, self.extractor, [self.protocol.pixels], wanted, 0, count, "samples")
+        [layers] = extract(items, self.extractor, [self.protocol.pixels], wanted, 0, count * frames, "samples")
         remarks = remarks_on(self.protocol, layers, labels)
-        return evaluate(self.protocol, self.reference, layers, labels, self.device), remarks
+        return evaluate(self.protocol, reference, layers, labels, self.device), remarks
 
     def write(
-        self, target: Path, recipe: Recipe, items: Items, labels: np.ndarray | None, remarks: list[str], **facts: Any
+        self,
+        target: Path,
+        recipe: Recipe,
+        items: Items,
+        labels: np.ndarray | None,
+        remarks: list[str],
+        reference: Reference | None = None,
+        **facts: Any,
     ) -> Path:
         """Score, and write one file: the values, and everything they depend on; no times, so that it repeats itself."""
-        estimates, more = self.score(items, labels)
-        count = min(items.shape[0], self.protocol.samples)
+        reference = reference or self.reference
+        estimates, more = self.score(items, labels, reference)
+        count = min(items.shape[0] // self.protocol.frames, self.protocol.samples)
         content = {
-            **describe(self.protocol, self.experiment.score.protocol, self.extractor, self.reference),
+            **describe(self.protocol, self.parameters.protocol, self.extractor, reference),
             "values": {metric: estimate.as_dict() for metric, estimate in estimates.items()},
             "samples": {"sha256": recipe.inputs["samples"], "items": count, **facts},
             "remarks": remarks + more,
-            "scoring_sha256": digest(of_scoring(self.experiment)),
+            "scoring_sha256": digest(of_scoring(self.experiment, self.name)),
             "recipe": recipe.as_dict(),
         }
         write_json(target, content)
@@ -112,20 +131,28 @@ class Scorer:
 
 
 def run(experiment: Experiment, names: list[str]) -> list[Path]:
-    """Score the sample sets of runs, published sample sets, or the floor; returns the score files."""
-    for name in names:
-        if name not in {*experiment.runs, FLOOR}:
-            experiment.find_samples(name)
-    scorer = Scorer(experiment)
+    """Score the sample sets of runs, published sample sets, or floors; returns the score files."""
+    jobs = [(score, name) for name in names for score in _scores_of(experiment, name)]
     written = []
-    for name in names:
-        if name == FLOOR:
-            written.append(_score_floor(scorer))
-        elif name in experiment.runs:
-            written += _score_run(scorer, name)
-        else:
-            written.append(_score_published(scorer, name))
+    for score in dict.fromkeys(score for score, _ in jobs):
+        scorer = Scorer(experiment, score)
+        for name in [name for other, name in jobs if other == score]:
+            if name.startswith(FLOOR):
+                written.append(_score_floor(scorer))
+            elif name in experiment.runs:
+                written += _score_run(scorer, name)
+            else:
+                written.append(_score_published(scorer, name))
     return written
+
+
+def _scores_of(experiment: Experiment, name: str) -> list[str]:
+    """The scores in which something is scored. Raises UsageError for what is not there."""
+    if name in experiment.runs:
+        return experiment.scores_of(experiment.data_of(experiment.runs[name][0]))
+    if name.removeprefix(FLOOR) in experiment.score and name.startswith(FLOOR):
+        return [name.removeprefix(FLOOR)]
+    return experiment.scores_of(experiment.find_samples(name).data)
 
 
 def _score_run(scorer: Scorer, name: str) -> list[Path]:
@@ -135,35 +162,50 @@ def _score_run(scorer: Scorer, name: str) -> list[Path]:
     for sampler in experiment.samplers_of(system):
         samples = store.load(experiment, name, sampler)
         inputs = {**scorer.inputs, "samples": samples.artefact.digest}
-        recipe = Recipe("score", of_score(experiment, name, sampler), inputs)
-        path = paths.score(name, sampler, experiment.score.protocol)
+        recipe = Recipe("score", of_score(experiment, name, sampler, scorer.name), inputs)
+        path = paths.score(name, sampler, scorer.parameters.protocol)
         facts = {"path": str(samples.artefact.folder), "nfe": samples.artefact.facts["nfe"], "seed": seed}
-        written.append(scorer.write(path, recipe, InMemory.of(samples.images), samples.labels, [], **facts))
+        written.append(scorer.write(path, recipe, scorer.items(samples.images), samples.labels, [], **facts))
     return written
 
 
 def _score_published(scorer: Scorer, name: str) -> Path:
     experiment, protocol = scorer.experiment, scorer.protocol
-    source = open_items(Path(experiment.find_samples(name)), protocol.clips, "samples")
-    where = f"score.samples.{name}: {source.path}"
-    remarks = check_admitted(where, source.shape[0], source.labels, protocol, experiment.score.protocol)
-    if source.shape[1:] != scorer.images.images.shape[1:]:
-        sizes = ("x".join(map(str, shape[1:])) for shape in (source.shape, scorer.images.images.shape))
-        raise UsageError("{}: images of {}, the reference's are {}; scale them first.".format(where, *sizes))
-    recipe = Recipe("score", of_samples_score(experiment, name), {**scorer.inputs, "samples": source.digest})
-    path = paths.samples_score(name, experiment.score.protocol)
+    source = open_items(Path(experiment.find_samples(name).path), protocol.clips, "samples")
+    where = f"published.{name}: {source.path}"
+    count = source.shape[0] // protocol.frames
+    remarks = check_admitted(where, count, source.labels, protocol, scorer.parameters.protocol)
+    wanted = scorer.items(scorer.real.images).shape[1:]
+    if source.shape[1:] != wanted:
+        sizes = ("x".join(map(str, shape)) for shape in (source.shape[1:], wanted))
+        raise UsageError("{}: items of {}, the reference's are {}; scale them first.".format(where, *sizes))
+    recipe = Recipe(
+        "score", of_published_score(experiment, name, scorer.name), {**scorer.inputs, "samples": source.digest}
+    )
+    path = paths.published_score(name, scorer.parameters.protocol)
     return scorer.write(path, recipe, source, source.labels, remarks, path=str(source.path))
 
 
 def _score_floor(scorer: Scorer) -> Path:
-    """Score the real images of the other split: what a perfect generator would get."""
-    experiment, protocol = scorer.experiment, scorer.protocol
-    other = data.load(experiment, experiment.score.data, "train" if protocol.reference == "test" else "test")
+    """Score real items against real items: what a perfect generator would get.
+
+    Those of the other split; if there is none, one half of the only split against the other.
+    """
+    experiment, dataset = scorer.experiment, scorer.parameters.data
+    other = data.load(experiment, dataset, "train" if scorer.protocol.reference == "test" else "test")
+    reference, halved = None, not len(other.labels)
+    other = scorer.real if halved else other
     # shuffled: a data set may be stored class by class, and IS takes its parts in file order
     order = torch.randperm(len(other.labels), generator=generator("floor")).numpy()
-    path = paths.floor(experiment.score.data, experiment.score.protocol)
-    recipe = Recipe("score", of_scoring(experiment), {**scorer.inputs, "samples": other.artefact.digest})
-    few = f"{len(order)} items, where the protocol scores {protocol.samples}: a little more bias"
-    remarks = [few] if len(order) < protocol.samples else []
-    items = InMemory(other.images, order)
-    return scorer.write(path, recipe, items, other.labels[order], remarks, path=str(other.artefact.folder))
+    if halved:
+        order, rest = order[: len(order) // 2], order[len(order) // 2 :]
+        reference = scorer.measured(scorer.items(other.images, rest))
+    path = paths.floor(dataset, scorer.parameters.protocol)
+    inputs = {**scorer.inputs, "samples": other.artefact.digest}
+    recipe = Recipe("score", of_scoring(experiment, scorer.name), inputs)
+    few = f"{len(order)} items, where the protocol scores {scorer.protocol.samples}: a little more bias"
+    remarks = [few] if len(order) < scorer.protocol.samples else []
+    if halved:
+        remarks.append("no held-out split: one half of the training split against the other")
+    items, where = scorer.items(other.images, order), str(other.artefact.folder)
+    return scorer.write(path, recipe, items, other.labels[order], remarks, reference, path=where)

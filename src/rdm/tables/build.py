@@ -1,38 +1,55 @@
-"""Table 1: every row of the paper, with our measurement beside it; then controls, further rows and the floor."""
+"""Tables 1 and 2: every row of the paper, with our measurement beside it; then controls, further rows and the floor.
+
+Origins: `run`, trained and sampled here; `samples`, published ones scored here; `quoted`, copied from the paper. What
+was not run is empty.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from rdm.params import Experiment
-from rdm.params.schema import Row
-from rdm.tables.measured import Measured, read_control, read_floor, read_samples, read_scores
+from rdm.params.evaluation import Cell, Row, VideoRow
+from rdm.tables.measured import Measured, Ours, measure, pick, read_floor
 from rdm.tables.published import PublishedRow, read_published
 
 IMAGE_METRICS = ("fid", "sfid", "is")
+VIDEO_COLUMNS = {  # of Table 2, as published.csv calls them, and as readers see them
+    "frame_fid": "Frame FID",
+    "frame_is": "Frame IS",
+    "skytimelapse_fvd": "SkyTimelapse FVD",
+    "taichi_hd_fvd": "Taichi-HD FVD",
+    "ucf101_fvd": "UCF-101 FVD",
+}
 EXTRA = "not in the paper"
 Cells = dict[str, str | float | int | None]
 
 
 def build_table1(experiment: Experiment, published_path: Path) -> pd.DataFrame:
-    """One row per method; per metric the paper's value, our mean, spread, verdict and origin.
-
-    Origins: `run`, trained and sampled here; `samples`, published images scored here; `quoted`, copied from the paper.
-    What was not run is empty.
-    """
+    """One row per method; per metric the paper's value, our mean, spread, verdict and origin."""
+    score, rows = experiment.tables.table1.score, []
     published = read_published(published_path, "table1")
-    specs = {row.row: row for row in experiment.tables.rows}
-    rows = [_row(experiment, row, specs.get(row.name)) for row in published]
-    further = [PublishedRow(name, EXTRA, {}, []) for name in specs if name not in {row.name for row in published}]
-    for name in specs:
-        if name in {row.name for row in published}:
-            rows += _control(experiment, specs[name])
-    for row in further:
-        rows += [_row(experiment, row, specs[row.name]), *_control(experiment, specs[row.name])]
-    floor = PublishedRow("real images of the other split (floor)", EXTRA, {}, [])
-    rows.append(_cells(experiment, floor, read_floor(experiment)))
+    for line in _arrange(published, experiment.tables.table1.rows, experiment.train.gated):
+        ours = measure(experiment, line.cells[0], score, line.control) if line.cells else None
+        rows.append(_image_cells(experiment, line.row, ours))
+    floor = PublishedRow("real images of the other split (floor)", EXTRA)
+    rows.append(_image_cells(experiment, floor, Ours(read_floor(experiment, score))))
+    return pd.DataFrame(rows)
+
+
+def build_table2(experiment: Experiment, published_path: Path) -> pd.DataFrame:
+    """One row per method; per column the paper's value and ours, with its errors, control, verdict and protocol."""
+    columns, rows = experiment.tables.table2.columns, []
+    published = read_published(published_path, "table2")
+    for line in _arrange(published, experiment.tables.table2.rows, experiment.train.gated):
+        rows.append(_video_cells(experiment, line.row, _measure_clips(experiment, line)))
+    if columns:
+        floors = {name: Ours(read_floor(experiment, name)) for name in {c.score: None for c in columns.values()}}
+        rows.append(_video_cells(experiment, PublishedRow("real clips (floor)", EXTRA), floors))
     return pd.DataFrame(rows)
 
 
@@ -47,61 +64,123 @@ def verdict(paper: float | None, ours: Measured | None, tolerance: float, paper_
     return "reproduced" if abs(ours.mean - paper) <= tolerance * abs(paper) else "differs"
 
 
-def _row(experiment: Experiment, row: PublishedRow, spec: Row | None) -> Cells:
-    if spec is None:
-        return _cells(experiment, row, {})
-    if spec.samples is not None:
-        return _cells(experiment, row, read_samples(experiment, spec.samples), origin="samples")
-    assert spec.system is not None
-    assert spec.sampler is not None
-    scores = read_scores(experiment, spec.system, spec.sampler)
-    control = read_control(experiment, spec.system, spec.sampler)
-    difference = scores["fid"].minus(control["fid"]) if control is not None else None
-    return _cells(experiment, row, scores, difference, spec.sampler)
+# ---------------------------------------------------------------- which rows
 
 
-def _control(experiment: Experiment, spec: Row) -> list[Cells]:
-    """The ungated twin of a gated row, as a row of its own."""
-    if spec.system is None or spec.sampler is None:
-        return []
-    control = read_control(experiment, spec.system, spec.sampler)
-    if control is None:
-        return []
-    row = PublishedRow(f"{spec.row}: ungated control", EXTRA, {}, [])
-    return [_cells(experiment, row, control, sampler=spec.sampler)]
+@dataclass(frozen=True)
+class _Line:
+    """A row to be: the paper's, and the cells that we measure for it. control: their ungated twins instead."""
+
+    row: PublishedRow
+    cells: tuple[Cell, ...] = ()
+    control: bool = False
 
 
-def _cells(
-    experiment: Experiment,
-    row: PublishedRow,
-    scores: dict[str, Measured],
-    difference: Measured | None = None,
-    sampler: str | None = None,
-    origin: str = "run",
-) -> Cells:
-    """All cells of a row. difference: FID minus that of the control, per seed. origin: of our numbers, if any."""
+def _arrange(published: list[PublishedRow], rows: Sequence[Row | VideoRow], gated: Collection[str]) -> list[_Line]:
+    """The paper's rows in its order, then the ungated controls of these, then further rows, each before its control."""
+    cells = {row.row: row.cells if isinstance(row, VideoRow) else (row,) for row in rows}
+    names = {row.name for row in published}
+    controls = {
+        name: _Line(PublishedRow(f"{name}: ungated control", EXTRA), found, control=True)
+        for name, found in cells.items()
+        if any(cell.system in gated for cell in found)
+    }
+    lines = [_Line(row, cells.get(row.name, ())) for row in published]
+    lines += [line for name, line in controls.items() if name in names]
+    for name, found in cells.items():
+        if name not in names:
+            lines += [_Line(PublishedRow(name, EXTRA), found), *([controls[name]] if name in controls else [])]
+    return lines
+
+
+# ---------------------------------------------------------------- what stands in them
+
+
+def _image_cells(experiment: Experiment, row: PublishedRow, ours: Ours | None) -> Cells:
+    """All cells of a row of Table 1."""
+    score = experiment.tables.table1.score
+    scores = ours.scores if ours else {}
+    difference = ours.differences.get("fid") if ours else None
     cells: Cells = {
         "architecture": row.architecture,
         "method": row.name,
-        "scale": experiment.tables.scale if scores else None,
-        "protocol": experiment.score.protocol if scores else None,
-        "sampler": sampler,
-        "seeds": len(scores["fid"].values) if sampler else None,
+        "scale": experiment.tables.scale if ours else None,
+        "protocol": experiment.score[score].protocol if ours else None,
+        "sampler": ours.sampler if ours else None,
+        "seeds": ours.seeds if ours else None,
     }
     for metric in IMAGE_METRICS:
-        paper, ours = row.values.get(f"c2i_{metric}"), scores.get(metric)
-        cells |= {
-            f"c2i_{metric}_paper": paper,
-            f"c2i_{metric}_ours": ours.mean if ours else None,
-            f"c2i_{metric}_spread": ours.spread if ours else None,
-            f"c2i_{metric}_verdict": verdict(paper, ours, experiment.tables.tolerance, experiment.protocol.paper_scale),
-            f"c2i_{metric}_origin": origin if ours else "quoted" if paper is not None else "",
-        }
+        paper = row.values.get(f"c2i_{metric}")
+        cells |= _compare(experiment, f"c2i_{metric}", paper, scores.get(metric), score, ours)
     cells["accuracy"] = scores["accuracy"].mean if "accuracy" in scores else None
     cells["fid_minus_control"] = difference.mean if difference else None
     cells["fid_minus_control_spread"] = difference.spread if difference else None
     for metric in IMAGE_METRICS:
         cells[f"t2i_{metric}_paper"] = row.values.get(f"t2i_{metric}")
     cells["t2i_origin"] = "quoted" if row.values.get("t2i_fid") is not None else ""
-    cells["remarks"] = "; ".join(row.remarks)
+    cells["remarks"] = "; ".join(dict.fromkeys(row.remarks.values()))
     return cells
+
+
+def _measure_clips(experiment: Experiment, line: _Line) -> dict[str, Ours]:
+    """Score -> what the cell of its data set gives."""
+    scores, found = {column.score for column in experiment.tables.table2.columns.values()}, {}
+    for cell in line.cells:
+        dataset = experiment.data_of(cell.system) if cell.system else experiment.published[str(cell.samples)].data
+        for score in experiment.scores_of(dataset):
+            ours = measure(experiment, cell, score, line.control) if score in scores else None
+            if ours is not None:
+                found[score] = ours
+    return found
+
+
+def _video_cells(experiment: Experiment, row: PublishedRow, found: dict[str, Ours]) -> Cells:
+    """All cells of a row of Table 2. found: our numbers by score."""
+    cells: Cells = {
+        "architecture": row.architecture,
+        "method": row.name,
+        "scale": experiment.tables.scale if found else None,
+    }
+    for name in VIDEO_COLUMNS:
+        column = experiment.tables.table2.columns.get(name)  # type: ignore[call-overload]
+        ours = found.get(column.score) if column else None
+        measured = pick(ours.scores, column.metric, column.score) if ours else None
+        difference = ours.differences.get(column.metric) if ours else None
+        cells |= _compare(experiment, name, row.values.get(name), measured, column and column.score, ours)
+        cells |= {
+            f"{name}_standard_error": measured.standard_error if measured else None,
+            f"{name}_minus_control": difference.mean if difference else None,
+            f"{name}_minus_control_spread": difference.spread if difference else None,
+            f"{name}_protocol": experiment.score[column.score].protocol if ours else None,
+            f"{name}_sampler": ours.sampler if ours else None,
+            f"{name}_seeds": ours.seeds if ours else None,
+        }
+    cells["remarks"] = _remarks_by_column(row)
+    return cells
+
+
+def _compare(
+    experiment: Experiment, column: str, paper: float | None, measured: Measured | None, score: str | None, ours: Ours | None
+) -> Cells:
+    """The paper's number and ours, side by side. ours: where `measured` comes from."""
+    comparable = score is not None and experiment.protocols[score].paper_scale
+    return {
+        f"{column}_paper": paper,
+        f"{column}_ours": measured.mean if measured else None,
+        f"{column}_spread": measured.spread if measured else None,
+        f"{column}_verdict": verdict(paper, measured, experiment.tables.tolerance, comparable),
+        f"{column}_origin": ours.origin if ours and measured else "quoted" if paper is not None else "",
+    }
+
+
+def _remarks_by_column(row: PublishedRow) -> str:
+    """Each remark once, first those on the whole row, then those on some columns."""
+    columns: dict[str, list[str]] = {}
+    for column, remarks in row.remarks.items():
+        for remark in remarks.split("; "):
+            columns.setdefault(remark, []).append(column)
+    whole = [remark for remark, on in columns.items() if len(on) == len(row.values)]
+    some = [
+        f"{', '.join(VIDEO_COLUMNS[c] for c in on)}: {r}" for r, on in columns.items() if len(on) < len(row.values)
+    ]
+    return "; ".join(whole + some)

@@ -3,36 +3,42 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rdm import paths
-from rdm.data.sources import open_images
-from rdm.errors import ArtefactError
+from rdm.data.sources import open_images, open_videos
+from rdm.errors import ArtefactError, UsageError, nearest
 from rdm.params import CONTROL, Experiment
 from rdm.params.dependencies import (
-    MAKE_FLOOR,
     Values,
+    make_floor,
     make_sample,
     make_score,
+    of_published_score,
     of_sample,
-    of_samples_score,
     of_score,
     of_scoring,
 )
+from rdm.params.evaluation import Cell
 from rdm.provenance.files import digest
 from rdm.provenance.manifest import read
 
-METRICS = ("fid", "sfid", "is", "accuracy")
+METRICS = ("fvd", "fid", "sfid", "is", "accuracy")
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One metric over seeds. values: one per seed, in the order of the experiment's seeds."""
+    """One metric over seeds. values: one per seed, in the order of the experiment's seeds.
+
+    errors: the standard error of each value, from its finite number of samples; none for differences.
+    """
 
     values: tuple[float, ...]
+    errors: tuple[float, ...] = ()
 
     @property
     def mean(self) -> float:
@@ -44,57 +50,110 @@ class Measured:
         """Standard deviation over seeds (n - 1); None for a single one."""
         return statistics.stdev(self.values) if len(self.values) > 1 else None
 
+    @property
+    def standard_error(self) -> float | None:
+        """Of the mean, from the finite number of samples alone: the seeds' errors are independent."""
+        return math.hypot(*self.errors) / len(self.errors) if self.errors else None
+
     def minus(self, other: Measured) -> Measured:
         """Paired differences, seed by seed."""
         return Measured(tuple(a - b for a, b in zip(self.values, other.values, strict=True)))
 
 
-def read_scores(experiment: Experiment, system: str, sampler: str) -> dict[str, Measured]:
+Scores = dict[str, Measured]
+
+
+@dataclass(frozen=True)
+class Ours:
+    """What stands for a cell under one score. differences: to the ungated control; empty for what has none.
+
+    origin: `run`, trained and sampled here; `samples`, published ones scored here.
+    """
+
+    scores: Scores
+    origin: str = "run"
+    sampler: str | None = None
+    seeds: int | None = None
+    differences: Scores = field(default_factory=dict)
+
+
+def measure(experiment: Experiment, cell: Cell, score: str, control: bool = False) -> Ours | None:
+    """A cell's numbers; control: those of its ungated twin, None if it has none."""
+    if cell.system is None or cell.sampler is None:
+        return None if control else Ours(read_published_score(experiment, str(cell.samples), score), "samples")
+    gated, seeds = cell.system in experiment.train.gated, len(experiment.seeds)
+    if control and not gated:
+        return None
+    twin = read_scores(experiment, cell.system + CONTROL, cell.sampler, score) if gated else {}
+    if control:
+        return Ours(twin, "run", cell.sampler, seeds)
+    scores = read_scores(experiment, cell.system, cell.sampler, score)
+    return Ours(scores, "run", cell.sampler, seeds, {metric: scores[metric].minus(twin[metric]) for metric in twin})
+
+
+def pick(scores: Scores, metric: str, score: str) -> Measured:
+    """One metric of a score. Raises UsageError if its protocol does not give it."""
+    if metric not in scores:
+        raise UsageError(f"score.{score} gives no {metric!r}; {nearest(metric, scores)}")
+    return scores[metric]
+
+
+def read_scores(experiment: Experiment, system: str, sampler: str, score: str) -> Scores:
     """Every metric of a system over its seeds. Raises ArtefactError for a score of other parameters or protocol."""
     runs = [paths.run_name(experiment.name, system, seed) for seed in experiment.seeds]
-    scores = [_read_run(experiment, run, sampler) for run in runs]
-    return {m: Measured(tuple(score[m] for score in scores)) for m in METRICS if all(m in score for score in scores)}
+    return _over_seeds([_read_run(experiment, run, sampler, score) for run in runs])
 
 
-def read_samples(experiment: Experiment, name: str) -> dict[str, Measured]:
+def read_published_score(experiment: Experiment, name: str, score: str) -> Scores:
     """The scores of a published sample set, which must still be what was scored."""
-    path, source = paths.samples_score(name, experiment.score.protocol), Path(experiment.find_samples(name))
-    images = open_images(source)
-    score = _read(path, make_score(name), experiment, of_samples_score(experiment, name), images.digest)
-    return {metric: Measured((score[metric],)) for metric in METRICS if metric in score}
+    protocol, source = experiment.protocols[score], Path(experiment.find_samples(name).path)
+    samples = open_images(source) if protocol.clips is None else open_videos(source)
+    path = paths.published_score(name, experiment.score[score].protocol)
+    parameters = of_published_score(experiment, name, score)
+    return _over_seeds([_read(path, make_score(name), experiment, score, parameters, samples.digest)])
 
 
-def read_control(experiment: Experiment, system: str, sampler: str) -> dict[str, Measured] | None:
-    """The scores of a gated system's ungated twin; None for a baseline."""
-    return read_scores(experiment, system + CONTROL, sampler) if system in experiment.train.gated else None
+def read_floor(experiment: Experiment, score: str) -> Scores:
+    """The scores of real items."""
+    path = paths.floor(experiment.score[score].data, experiment.score[score].protocol)
+    return _over_seeds([_read(path, make_floor(score), experiment, score, of_scoring(experiment, score))])
 
 
-def read_floor(experiment: Experiment) -> dict[str, Measured]:
-    """The scores of real images."""
-    path = paths.floor(experiment.score.data, experiment.score.protocol)
-    score = _read(path, MAKE_FLOOR, experiment, of_scoring(experiment))
-    return {metric: Measured((score[metric],)) for metric in METRICS if metric in score}
+Estimates = dict[str, tuple[float, float]]  # metric -> value and standard error
 
 
-def _read_run(experiment: Experiment, run: str, sampler: str) -> dict[str, float]:
-    path = paths.score(run, sampler, experiment.score.protocol)
+def _over_seeds(scores: list[Estimates]) -> Scores:
+    """The metrics that every seed has."""
+    found = {}
+    for metric in METRICS:
+        if all(metric in score for score in scores):
+            values, errors = zip(*(score[metric] for score in scores), strict=True)
+            found[metric] = Measured(values, errors)
+    return found
+
+
+def _read_run(experiment: Experiment, run: str, sampler: str, score: str) -> Estimates:
+    path = paths.score(run, sampler, experiment.score[score].protocol)
     samples = read(paths.sample(run, sampler), make_sample(run), of_sample(experiment, run, sampler))
-    return _read(path, make_score(run), experiment, of_score(experiment, run, sampler), samples.digest)
+    return _read(path, make_score(run), experiment, score, of_score(experiment, run, sampler, score), samples.digest)
 
 
 def _read(
-    path: Path, remedy: str, experiment: Experiment, parameters: Values, samples: str | None = None
-) -> dict[str, float]:
-    """The values of one score file; samples: the digest of the images that it must be of."""
+    path: Path, remedy: str, experiment: Experiment, score: str, parameters: Values, samples: str | None = None
+) -> Estimates:
+    """The values of one score file; samples: the digest of the items that it must be of."""
     if not path.is_file():
         raise ArtefactError(f"{path} is not there yet; run `{remedy}` first.")
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         protocol, recipe = content["scoring_sha256"], content["recipe"]["parameters"]
-        values = {name: float(estimate["value"]) for name, estimate in content["values"].items()}
+        values = {
+            name: (float(estimate["value"]), float(estimate["standard_error"]))
+            for name, estimate in content["values"].items()
+        }
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ArtefactError(f"{path} is damaged; run `{remedy}` again.") from None
-    if protocol != digest(of_scoring(experiment)):
+    if protocol != digest(of_scoring(experiment, score)):
         raise ArtefactError(f"{path} was scored under another protocol or extractor; run `{remedy}` again.")
     if recipe != json.loads(json.dumps(parameters)):
         raise ArtefactError(f"{path} was made with other parameters; run `{remedy}` again.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -10,12 +10,15 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """One row of a table of the paper. values: column -> number, as printed; remarks: what a reader should know."""
+    """One row of a table of the paper.
+
+    values: column -> number, as printed; remarks: column -> what a reader should know about that number.
+    """
 
     name: str
     architecture: str
-    values: dict[str, float]
-    remarks: list[str]
+    values: dict[str, float] = field(default_factory=dict)
+    remarks: dict[str, str] = field(default_factory=dict)
 
 
 def read_published(path: Path, table: str) -> list[PublishedRow]:
@@ -23,7 +26,8 @@ def read_published(path: Path, table: str) -> list[PublishedRow]:
     cells = pd.read_csv(path, keep_default_na=False)
     rows = []
     for name, group in cells[cells["table"] == table].groupby("row", sort=False):
-        values = {str(column): float(value) for column, value in zip(group["column"], group["value"], strict=True)}
-        remarks = [str(remark) for remark in group["remark"].unique() if remark]
+        columns = [str(column) for column in group["column"]]
+        values = {column: float(value) for column, value in zip(columns, group["value"], strict=True)}
+        remarks = {column: str(remark) for column, remark in zip(columns, group["remark"], strict=True) if remark}
         rows.append(PublishedRow(str(name), str(group["architecture"].iloc[0]), values, remarks))
     return rows

@@ -14,6 +14,7 @@ from torch import nn
 from rdm.errors import ArtefactError, RdmError, UsageError
 from rdm.models.export import save_diffusers
 from rdm.models.gates import attach_gates, detach_gates, fold_gates, gate_table, gates_of, load_gates, save_gates
+from rdm.models.latte import Latte
 from rdm.params import Experiment
 from rdm.params.gates import Gating
 from rdm.provenance.files import whole_folder
@@ -65,7 +66,8 @@ def _load_diffusers(folder: Path) -> Any:
     if not (folder / "config.json").is_file():
         raise ArtefactError(f"{folder} is no diffusers model: it has no config.json; name what save_pretrained wrote.")
     try:
-        kind = getattr(diffusers, json.loads((folder / "config.json").read_text(encoding="utf-8"))["_class_name"])
+        name = json.loads((folder / "config.json").read_text(encoding="utf-8"))["_class_name"]
+        kind = Latte if name == Latte.__name__ else getattr(diffusers, name)
         model, report = kind.from_pretrained(
             folder,
             torch_dtype=_precision(folder),

@@ -37,7 +37,7 @@ SAVE_EVERY = 30  # seconds: what a killed run loses at most
 
 @dataclass(frozen=True)
 class Job:
-    """One training. stream: the seed of everything random in it. latents: float32 (N, C, h, w). labels: int64 (N,)."""
+    """One training. stream: the seed of everything random in it. latents: float32 (N, [T,] C, h, w). labels: int64 (N,)."""
 
     optimisation: Optimisation
     diffusion: Diffusion
@@ -106,6 +106,8 @@ def _step(state: TrainingState, job: Job, process: DDIMScheduler, data: tuple[Te
     update_ema(state.ema, state.model, optimisation.ema_decay)
     state.loss_sum += loss.detach()
     state.step += 1
+    if state.step in optimisation.snapshots:
+        state.keep_snapshot()
     if state.step % optimisation.log_every == 0 or state.step == optimisation.steps:
         _log(state, _probe(state.model, job, process, data))
 

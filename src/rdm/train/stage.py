@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from rdm import paths
 from rdm.latents import stage as latents
+from rdm.models.cost import forward_flops
 from rdm.models.gates import attach_gates, gates_of, load_gates, save_gates, split_state
-from rdm.models.zoo import build_network
+from rdm.models.latte import Latte
+from rdm.models.zoo import build_network, start_from_frames
 from rdm.params import Experiment
-from rdm.params.dependencies import make_train, of_train
-from rdm.params.schema import FineTuned
+from rdm.params.dependencies import make_train, of_train, start_of
+from rdm.params.schema import Baseline, FineTuned
 from rdm.provenance.files import canonical_json
 from rdm.provenance.manifest import Artefact, Recipe, build, is_current, read
 from rdm.randomness import seed_of
 from rdm.runtime import prepare
 from rdm.train.loop import Job, fit
+from rdm.train.state import TrainingState
 
 
 @dataclass(frozen=True)
@@ -38,10 +42,11 @@ def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
     """Train the run `name` (`<experiment>-<system>-s<seed>`); returns its folder."""
     system, seed = experiment.find_run(name)
     entry, baseline = experiment.systems[system], experiment.baseline(system)
-    data = latents.load(experiment, baseline.latents)
+    data = _training_data(latents.load(experiment, baseline.latents), baseline)
     inputs = {"latents": data.artefact.digest}
-    if isinstance(entry, FineTuned):
-        inputs["start"] = _open(experiment, paths.run_name(experiment.name, entry.start, seed)).digest
+    start = start_of(experiment, name)
+    if start is not None:
+        inputs["start"] = _open(experiment, start).digest
     recipe = Recipe("train", of_train(experiment, name), inputs)
     folder = paths.train(name)
     if is_current(folder, recipe, make_train(name), overwrite):
@@ -49,40 +54,73 @@ def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
     device = prepare(experiment)
     shape = list(data.latents.shape[1:])
     network = build_network(baseline.network, shape, data.classes, seed)
-    gates, phase = None, "train"
-    if isinstance(entry, FineTuned):
-        start = load_file(paths.train(paths.run_name(experiment.name, entry.start, seed)) / "model.safetensors")
-        network.load_state_dict(start)
-        gates, phase = entry.gates, "fine-tune"
-    if gates is not None:
-        attach_gates(network, gates)
-    stream = seed_of(seed, phase)  # the gated run and its control see the same batches and noise
+    if start is not None:
+        _take_weights(network, load_file(paths.train(start) / "model.safetensors"))
+    if entry.gates is not None:
+        attach_gates(network, entry.gates)
+    # the gated run and its control see the same batches and noise
+    stream = seed_of(seed, "fine-tune" if isinstance(entry, FineTuned) else "train")
     digest, state_path = f"{recipe.digest}-{device.type}", paths.train_state(name)
-    job = Job(entry, baseline.diffusion, gates, data.latents, data.labels, data.classes, stream, digest, state_path)
+    job = Job(entry, baseline.diffusion, entry.gates, data.latents, data.labels, data.classes, stream, digest, state_path)
     with build(folder, recipe) as (scratch, facts):
+        facts |= {"parameters": sum(p.numel() for p in network.parameters()), "device": device.type}
+        facts["forward_flops"] = forward_flops(network, shape)
         state = fit(network, job, device)
-        save_file(split_state(state.ema)[0], scratch / "model.safetensors")
-        if gates_of(state.ema):
-            save_gates(state.ema, scratch / "gates.safetensors")
+        _write(state, scratch)
         config = {"network": baseline.network.model_dump(), "latent_shape": shape, "classes": data.classes}
         (scratch / "config.json").write_text(canonical_json(config), encoding="utf-8")
-        lines = [json.dumps(line) + "\n" for line in state.log]
-        (scratch / "log.jsonl").write_text("".join(lines), encoding="utf-8")
-        facts |= {"system": system, "seed": seed, "step": state.step, "device": device.type}
+        facts |= {"system": system, "seed": seed, "step": state.step}
     state_path.unlink(missing_ok=True)
     return folder
 
 
-def load(experiment: Experiment, name: str, device: torch.device) -> TrainedRun:
-    """Open a finished run, verified against the parameters."""
+def _training_data(data: latents.Latents, baseline: Baseline) -> latents.Latents:
+    """Clips for a Latte; a network for images is trained on single frames."""
+    if data.latents.ndim == 4 or baseline.network.kind == "latte":
+        return data
+    frames = data.latents.shape[1]
+    return replace(data, latents=data.latents.flatten(0, 1), labels=data.labels.repeat_interleave(frames))
+
+
+def _take_weights(network: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Start from another run's EMA weights, of the same network or (a Latte) of one for single frames."""
+    if isinstance(network, Latte) and weights.keys() != network.state_dict().keys():
+        start_from_frames(network, weights)
+    else:
+        network.load_state_dict(weights)
+
+
+def _write(state: TrainingState, folder: Path) -> None:
+    """EMA weights and gates, of the end and of each snapshot, and the log."""
+    lines = [json.dumps(line) + "\n" for line in state.log]
+    (folder / "log.jsonl").write_text("".join(lines), encoding="utf-8")
+    _write_weights(state.ema, folder, None)
+    for step, weights in state.snapshots.items():
+        state.ema.load_state_dict(weights)
+        _write_weights(state.ema, folder, step)
+
+
+def _write_weights(network: nn.Module, folder: Path, step: int | None) -> None:
+    save_file(split_state(network)[0], folder / _weights("model", step))
+    if gates_of(network):
+        save_gates(network, folder / _weights("gates", step))
+
+
+def _weights(what: str, step: int | None) -> str:
+    return f"{what}.safetensors" if step is None else f"{what}-step{step}.safetensors"
+
+
+def load(experiment: Experiment, name: str, device: torch.device, step: int | None = None) -> TrainedRun:
+    """Open a finished run, verified against the parameters. step: of a snapshot; None: the end."""
     system, seed = experiment.find_run(name)
     baseline = experiment.baseline(system)
     artefact = _open(experiment, name)
-    config = json.loads((artefact.folder / "config.json").read_text(encoding="utf-8"))
+    config: dict[str, Any] = json.loads((artefact.folder / "config.json").read_text(encoding="utf-8"))
     network = build_network(baseline.network, config["latent_shape"], config["classes"], seed)
-    network.load_state_dict(load_file(artefact.folder / "model.safetensors"))
-    if (artefact.folder / "gates.safetensors").is_file():
-        load_gates(network, artefact.folder / "gates.safetensors")
+    network.load_state_dict(load_file(artefact.folder / _weights("model", step)))
+    gates = artefact.folder / _weights("gates", step)
+    if gates.is_file():
+        load_gates(network, gates)
     return TrainedRun(network.to(device).eval(), config["latent_shape"], config["classes"], artefact)
 
 

@@ -10,6 +10,6 @@ Nothing is copied into memory before it is read. Whatever is wrong with a set is
 """
 
 from rdm.data.sources.base import Images, Videos, is_class_sorted
-from rdm.data.sources.choose import open_images, open_videos
+from rdm.data.sources.choose import list_videos, open_images, open_video, open_videos
 
-__all__ = ["Images", "Videos", "is_class_sorted", "open_images", "open_videos"]
+__all__ = ["Images", "Videos", "is_class_sorted", "list_videos", "open_images", "open_video", "open_videos"]

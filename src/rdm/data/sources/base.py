@@ -88,6 +88,14 @@ class Videos(Source):
         May be called from several threads at once.
         """
 
+    def each(self, index: int, frames: Collection[int]) -> Iterator[tuple[int, np.ndarray]]:
+        """Number and pixels, uint8 (H, W, C), of each of those frames of video `index`, once, from its start on.
+
+        Holds one frame at a time, where `read` holds all.
+        """
+        for number in sorted(set(frames)):
+            yield number, self.read(index, [number])[0]
+
 
 def is_class_sorted(labels: np.ndarray) -> bool:
     """Whether `labels`, int64 (N,), are sorted by class: several classes, each in one unbroken run of the set.
@@ -101,14 +109,25 @@ def is_class_sorted(labels: np.ndarray) -> bool:
 
 def list_files(folder: Path, suffixes: Collection[str]) -> list[str]:
     """Relative POSIX names of the files below `folder` with one of `suffixes`, sorted; hidden ones are skipped."""
-    found, seen = [], set[str]()
+    found = [place / name for place, _, files in _walk(folder) for name in files]
+    return sorted(f.as_posix() for f in found if f.suffix.lower() in suffixes and (folder / f).is_file())
+
+
+def list_leaves(folder: Path) -> list[str]:
+    """Relative POSIX names of the folders below `folder` that hold no folder, sorted; hidden ones are skipped."""
+    return sorted(place.as_posix() for place, folders, _ in _walk(folder) if not folders and place.parts)
+
+
+def _walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Of `folder` and each below it: its path relative to `folder`, its folders and its files, but no hidden ones."""
+    seen = set[str]()
     for place, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
-        folders[:] = [] if real in seen else [name for name in folders if not name.startswith(".")]
-        files = [] if real in seen else files  # a link to where we have been
+        again = real in seen  # a link to where we have been
         seen.add(real)
-        found += [Path(place, name).relative_to(folder) for name in files if not name.startswith(".")]
-    return sorted(f.as_posix() for f in found if f.suffix.lower() in suffixes and (folder / f).is_file())
+        folders[:] = [] if again else [name for name in folders if not name.startswith(".")]
+        if not again:
+            yield Path(place).relative_to(folder), folders, [name for name in files if not name.startswith(".")]
 
 
 def folder_labels(names: Sequence[str]) -> np.ndarray | None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from rdm.data.sources import arrays, folders, videos
-from rdm.data.sources.base import Images, Videos, list_files
+from rdm.data.sources.base import Images, Videos, list_files, list_leaves
 from rdm.errors import UsageError
 
 SHARDS = "npz shards"
@@ -38,6 +38,27 @@ def open_videos(path: Path) -> Videos:
         return videos.FrameFolders(path, files) if files == frames else arrays.VideoArrays(path, files)
     _check_file(path, tuple(arrays.READERS), f"a folder of {VIDEOS} or of folders of {IMAGES}")
     return arrays.VideoArrays(path, [])
+
+
+def list_videos(path: Path) -> dict[str, list[str]]:
+    """The videos in the folder `path`, sorted: the name of each file, or of each folder of frames, and its files.
+
+    A folder without frames, where others have some, is a video of no files. All names are relative to `path`.
+    Raises UsageError if `path` is no folder, holds no videos, or holds both kinds.
+    """
+    if not path.is_dir():
+        raise UsageError(f"{path} is not a folder; name the one that holds the videos.")
+    films, frames = list_files(path, videos.FORMATS), list_files(path, folders.SUFFIXES)
+    if _one_kind(path, {VIDEOS: films, IMAGES: frames}) == films:
+        return {name: [name] for name in films}
+    found = {name: list[str]() for name in list_leaves(path)} | videos.group_frames(path, frames)
+    return {name: found[name] for name in sorted(found)}
+
+
+def open_video(path: Path, files: list[str]) -> Videos:
+    """The one video of these `files` of the folder `path`, as `list_videos` has it, whatever size the others have."""
+    is_film = PurePosixPath(files[0]).suffix.lower() in videos.FORMATS
+    return videos.VideoFiles(path, files) if is_film else videos.FrameFolders(path, files)
 
 
 def _shards(folder: Path) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -38,17 +38,21 @@ class VideoFiles(Videos):
             return container.streams.video[0].frames or len([None for _ in container.decode(video=0)])
 
     def read(self, index: int, frames: Sequence[int]) -> np.ndarray:
-        file, last = self.path / self.files[index], max(frames)
-        found: dict[int, np.ndarray] = {}
+        found = dict(self.each(index, frames))
+        return np.stack([found[frame] for frame in frames])
+
+    def each(self, index: int, frames: Collection[int]) -> Iterator[tuple[int, np.ndarray]]:
+        """As of every set of videos, in one pass over the file."""
+        file, wanted, last = self.path / self.files[index], set(frames), max(frames)
         number = -1
         with _open(file) as container:
             for number, frame in enumerate(islice(container.decode(video=0), last + 1)):
-                if number in frames:
-                    found[number] = frame.to_ndarray(format="rgb24")
-                    require_size(file, found[number].shape, self.path / self.files[0], self.frame_shape)
+                if number in wanted:
+                    pixels = frame.to_ndarray(format="rgb24")
+                    require_size(file, pixels.shape, self.path / self.files[0], self.frame_shape)
+                    yield number, pixels
         if number < last:
             raise UsageError(f"{file} ends after {number + 1} frames, before frame {last}; replace or remove it.")
-        return np.stack([found[frame] for frame in frames])
 
 
 @contextmanager
@@ -70,15 +74,10 @@ class FrameFolders(Videos):
 
     def __init__(self, path: Path, files: list[str]) -> None:
         self.path, self.files = path, files
-        videos: dict[str, list[int]] = {}
-        for number, name in sorted(enumerate(files), key=lambda entry: _natural(entry[1])):
-            videos.setdefault(PurePosixPath(name).parent.as_posix(), []).append(number)
-        if "." in videos:
-            stray = files[videos["."][0]]
-            raise UsageError(f"{path} holds {stray}, which is in no video's folder; put each video's frames in one.")
-        self._videos = [videos[folder] for folder in sorted(videos)]
+        videos, place = group_frames(path, files), {name: number for number, name in enumerate(files)}
+        self._videos = [[place[name] for name in names] for names in videos.values()]
         self._images = open_folder(path, files)
-        self.labels = folder_labels(sorted(videos))
+        self.labels = folder_labels(list(videos))
         self.count = len(videos)
         self.frame_shape = self._images.shape[1:]
 
@@ -87,6 +86,18 @@ class FrameFolders(Videos):
 
     def read(self, index: int, frames: Sequence[int]) -> np.ndarray:
         return self._images.pick([self._videos[index][frame] for frame in frames])
+
+
+def group_frames(path: Path, files: list[str]) -> dict[str, list[str]]:
+    """The images `files` of the folder `path` by the folders that hold them, both sorted; UsageError if `path` does."""
+    videos: dict[str, list[str]] = {}
+    for name in sorted(files, key=_natural):
+        videos.setdefault(PurePosixPath(name).parent.as_posix(), []).append(name)
+    if "." in videos:
+        raise UsageError(
+            f"{path} holds {videos['.'][0]}, which is in no video's folder; put each video's frames in one."
+        )
+    return {folder: videos[folder] for folder in sorted(videos)}
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

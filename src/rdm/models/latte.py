@@ -1,0 +1,102 @@
+"""Latte (Ma et al., 2024), the class-conditional and the unconditional video transformer that the paper starts from.
+
+DiT's block stack, in which blocks of even index attend over the tokens of each frame and those of odd index over the
+frames at each position. What it has beside DiT is `temp_embed`, added once before the first temporal block.
+"""
+
+from __future__ import annotations
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.embeddings import PatchEmbed, get_1d_sincos_pos_embed_from_grid
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rdm.models.dit import HandOn, conditioning_embedder, initialise
+
+
+class Latte(ModelMixin, ConfigMixin):
+    """A network over clips of `frames` latents of (channels, size, size); save_pretrained and from_pretrained work.
+
+    classes: of the label embedding, whose last row (index `classes`) is the null label; 0: unconditional.
+    frequency_shift: 0 as in the official code (frequencies 10000^(-i / 128)), 1 as in diffusers' DiT (i / 127).
+    block_scale: adaLN-Zero's gates at the start; 0 makes every block the identity.
+    learned_sigma: twice the output channels, epsilon first, then what the variance is interpolated by.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        width: int,
+        depth: int,
+        heads: int,
+        patch: int,
+        channels: int,
+        size: int,
+        frames: int,
+        classes: int,
+        label_std: float = 0.02,
+        frequency_shift: int = 0,
+        block_scale: int = 0,
+        learned_sigma: bool = False,
+    ) -> None:
+        super().__init__()
+        self.pos_embed = PatchEmbed(size, size, patch, channels, width)
+        self.embedder = conditioning_embedder(classes, width, frequency_shift)
+        times = get_1d_sincos_pos_embed_from_grid(width, torch.arange(frames), output_type="pt").float()
+        self.register_buffer("temp_embed", times[None], persistent=False)
+        blocks = [_block(width, heads, classes) for _ in range(depth)]
+        self.transformer_blocks = nn.ModuleList(blocks)
+        self.norm_out = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.proj_out_1 = nn.Linear(width, 2 * width)
+        self.proj_out_2 = nn.Linear(width, patch * patch * channels * (2 if learned_sigma else 1))
+        initialise(self, label_std, block_scale)
+
+    def forward(self, latents: Tensor, timesteps: Tensor, labels: Tensor | None = None) -> Tensor:
+        """latents (B, F, C, h, w), timesteps (B,), labels (B,) if conditional -> (B, F, C or 2 C, h, w)."""
+        clips, frames = latents.shape[:2]
+        conditioning = self.embedder(timesteps, labels, hidden_dtype=latents.dtype)
+        hidden = self.pos_embed(latents.flatten(0, 1))  # (B F, tokens, width)
+        tokens = hidden.shape[1]
+        of_frames, of_positions = conditioning.repeat_interleave(frames, 0), conditioning.repeat_interleave(tokens, 0)
+        for number, block in enumerate(self.transformer_blocks):
+            if number % 2 == 0:
+                hidden = block(hidden, timestep=of_frames)
+                continue
+            hidden = _swap(hidden, clips)  # (B tokens, F, width)
+            if number == 1:
+                hidden = hidden + self.temp_embed
+            hidden = _swap(block(hidden, timestep=of_positions), clips)
+        shift, scale = self.proj_out_1(F.silu(of_frames)).chunk(2, dim=1)
+        hidden = self.proj_out_2(self.norm_out(hidden) * (1 + scale[:, None]) + shift[:, None])
+        return self._to_latents(hidden).unflatten(0, (clips, frames))
+
+    def _to_latents(self, hidden: Tensor) -> Tensor:
+        """Tokens (N, tokens, patch * patch * C) -> latents (N, C, h, w)."""
+        patch, side = self.config.patch, self.config.size // self.config.patch
+        pixels = hidden.unflatten(2, (patch, patch, -1)).unflatten(1, (side, side))
+        return pixels.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
+
+
+def _block(width: int, heads: int, classes: int) -> BasicTransformerBlock:
+    """DiT's adaLN-Zero block, which is given the embedding that the network made."""
+    block = BasicTransformerBlock(
+        width,
+        heads,
+        width // heads,
+        activation_fn="gelu-approximate",
+        num_embeds_ada_norm=classes,
+        attention_bias=True,
+        norm_type="ada_norm_zero",
+        norm_elementwise_affine=False,
+        norm_eps=1e-6,
+    )
+    block.norm1.emb = HandOn()
+    return block
+
+
+def _swap(hidden: Tensor, clips: int) -> Tensor:
+    """(clips * a, b, width) -> (clips * b, a, width): from the tokens of a frame to the frames of a token, or back."""
+    return hidden.unflatten(0, (clips, -1)).transpose(1, 2).flatten(0, 1)

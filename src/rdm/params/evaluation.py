@@ -1,0 +1,148 @@
+"""The sections of a parameter file that say how samples are judged: score, published, tables, figures."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from rdm.params.schema import Fraction, Name
+from rdm.params.section import Section
+
+# ---------------------------------------------------------------- score
+
+
+class Classifier(Section):
+    """A small convolutional classifier trained on the data set; its features stand in for Inception's."""
+
+    kind: Literal["classifier"]
+    channels: tuple[PositiveInt, ...]
+    epochs: PositiveInt
+    batch: PositiveInt
+    learning_rate: PositiveFloat
+    seed: int = 0
+
+
+class Inception(Section):
+    """torch-fidelity's port of the FID-Inception network; `weights` is the path of its published file."""
+
+    kind: Literal["inception"]
+    weights: str
+
+
+Extractor = Annotated[Classifier | Inception, Field(discriminator="kind")]
+
+
+class Score(Section):
+    """One way to score a data set: by which named protocol, through which network."""
+
+    data: Name
+    protocol: str
+    extractor: Extractor
+    reference: str | None = None  # a reference file or set of items; None: the data set's own split
+
+
+class Published(Section):
+    """A sample set of others, scored in every way in which its data set is."""
+
+    data: Name
+    path: str  # anything that `rdm score` reads
+
+
+# ---------------------------------------------------------------- tables, figures
+
+
+class Cell(Section):
+    """What stands for a row: a system's samples, or published ones."""
+
+    system: Name | None = None
+    sampler: Name | None = None
+    samples: Name | None = None
+
+    @model_validator(mode="after")
+    def run_or_samples(self) -> Cell:
+        """Either a system and a sampler, or published samples."""
+        if (self.system is None) != (self.sampler is None) or (self.system is None) == (self.samples is None):
+            raise ValueError("give either system and sampler, or samples")
+        return self
+
+
+class Row(Cell):
+    """One row of Table 1, a row of the paper, or such a row, a comma and what is different."""
+
+    row: str
+
+
+class VideoRow(Section):
+    """One row of Table 2: a cell for each data set that it was measured on."""
+
+    row: str
+    cells: Annotated[tuple[Cell, ...], Field(min_length=1)]
+
+
+class Column(Section):
+    """Where the numbers of a column come from."""
+
+    score: Name
+    metric: Literal["fvd", "fid", "is"]
+
+
+class Table1(Section):
+    """Images: FID, sFID and IS."""
+
+    score: Name
+    picture: Name  # the sampler whose images are shown side by side
+    rows: tuple[Row, ...]
+
+
+class Table2(Section):
+    """Videos: FVD by data set, FID of frames, IS of clips."""
+
+    columns: dict[Literal["frame_fid", "frame_is", "skytimelapse_fvd", "taichi_hd_fvd", "ucf101_fvd"], Column]  # by the paper's column
+    rows: tuple[VideoRow, ...]
+
+
+class Tables(Section):
+    """What is put beside the paper's numbers."""
+
+    scale: str  # printed in each row: at which scale our numbers were measured
+    tolerance: Fraction  # |ours - paper| / paper that still counts as reproduced, at the paper's own scale
+    table1: Table1
+    table2: Table2
+
+
+class Figure5(Section):
+    """Sensitivity by depth (the paper's Fig. 5), and the gates by depth."""
+
+    systems: Annotated[tuple[Name, ...], Field(min_length=1)]  # gated ones
+    steps: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]  # of fine-tuning; each must be a step that is logged
+
+
+class Curve(Section):
+    """Systems derived from a baseline, all trained from random weights with equal seeds, and how they are measured."""
+
+    base: Name
+    sampler: Name
+    score: Name
+    metric: Literal["fvd", "fid", "sfid", "is"]
+
+
+class Figure6(Curve):
+    """The five residual variants against training steps (the paper's Fig. 6)."""
+
+    steps: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+
+
+class Figure7(Curve):
+    """Quality by depth, with gates and without (the paper's Fig. 7)."""
+
+    depths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+    steps: PositiveInt
+
+
+class Figures(Section):
+    """What is drawn beside the tables."""
+
+    figure5: Figure5
+    figure6: Figure6
+    figure7: Figure7
