@@ -6,20 +6,23 @@ import torch
 from diffusers import DiTTransformer2DModel, LatteTransformer3DModel, UNet2DModel
 from torch import nn
 
+from rdm.models.latte import Latte as OurLatte
 from rdm.models.zoo import build_network
 from rdm.params.gates import Gating
-from rdm.params.schema import DiT, UNet
+from rdm.params.schema import DiT, Latte, UNet
 
 SHAPE, CLASSES = [4, 8, 8], 5
+CLIP = [2, *SHAPE]
 UNET = {"kind": "unet", "block_channels": (8, 16), "layers_per_block": 1, "norm_groups": 4, "attention": (False, True)}
 NETWORKS = {  # as a parameter file declares them
     "dit": DiT(kind="dit", width=16, depth=3, heads=2, patch=2),
+    "latte": Latte(kind="latte", width=16, depth=4, heads=2, patch=2),
     "unet-add": UNet(**UNET, heads=2),
     "unet-cross": UNet(**UNET, heads=2, label="cross"),
 }
-TRANSFORMERS = ["dit", "diffusers-dit"]
+TRANSFORMERS = ["dit", "latte", "diffusers-dit"]
 UNETS = ["unet-add", "unet-cross", "resampling-unet"]
-KINDS = [*TRANSFORMERS, *UNETS, "latte", "own"]
+KINDS = [*TRANSFORMERS, *UNETS, "diffusers-latte", "own"]
 OWN_UNITS = {"block": ["stages.0", "stages.2"], "branch": ["stages.0.branch", "stages.1.branch"]}
 
 
@@ -39,7 +42,7 @@ GATINGS = {
         combinations(variant=["rdm", "skip", "rezero"], shape=BOTH, time=TIMES)
         + combinations(variant=["adaln"], time=TIMES),
     ),
-    "latte": combinations(variant=["rdm", "adaln", "skip", "rezero"]),
+    "diffusers-latte": combinations(variant=["rdm", "adaln", "skip", "rezero"]),
     "own": combinations(variant=["rdm", "adaln", "skip", "rezero"], shape=BOTH)
     + combinations(variant=["rdm", "rezero"], shape=BOTH, unit=["branch"]),
 }
@@ -70,11 +73,16 @@ class OwnNetwork(nn.Module):
         return self.exit(self.stages(self.entry(latents)))
 
 
+def shape_of(kind):
+    """Of one item that a network takes."""
+    return CLIP if kind == "latte" else SHAPE
+
+
 def build(kind, seed=0):
     """A network in eval mode whose every weight is random: at DiT's own start its blocks are identities."""
     torch.manual_seed(seed)
     if kind in NETWORKS:
-        model = build_network(NETWORKS[kind], SHAPE, CLASSES, seed)
+        model = build_network(NETWORKS[kind], shape_of(kind), CLASSES, seed)
     elif kind == "diffusers-dit":
         model = DiTTransformer2DModel(
             num_attention_heads=2, attention_head_dim=8, in_channels=SHAPE[0], num_layers=2, sample_size=SHAPE[1],
@@ -88,7 +96,7 @@ def build(kind, seed=0):
             up_block_types=("UpBlock2D", "ResnetUpsampleBlock2D"), add_attention=False, downsample_type="resnet",
             upsample_type="resnet", resnet_time_scale_shift="scale_shift",
         )  # fmt: skip
-    elif kind == "latte":
+    elif kind == "diffusers-latte":
         model = LatteTransformer3DModel(
             num_attention_heads=2, attention_head_dim=8, in_channels=SHAPE[0], out_channels=SHAPE[0], num_layers=2,
             sample_size=SHAPE[1], patch_size=2, cross_attention_dim=None, caption_channels=8, video_length=2,
@@ -108,12 +116,16 @@ def units(kind, gating):
     return OWN_UNITS[gating.unit] if kind == "own" else None
 
 
+def inputs(shape, dtype=torch.float32):
+    """Fixed latents (3, *shape), timesteps and labels."""
+    latents = torch.randn(3, *shape, generator=torch.Generator().manual_seed(2)).to(dtype)
+    return latents, torch.tensor([0, 17, 999]), torch.tensor([0, 4, CLASSES])
+
+
 def run(model, dtype=torch.float32):
     """The network's output (B, ...) for fixed inputs."""
-    random = torch.Generator().manual_seed(2)
-    latents = torch.randn(3, *SHAPE, generator=random).to(dtype)
-    timesteps, labels = torch.tensor([0, 17, 999]), torch.tensor([0, 4, CLASSES])
     plain = getattr(model, "_orig_mod", model)
+    latents, timesteps, labels = inputs(CLIP if isinstance(plain, OurLatte) else SHAPE, dtype)
     if type(plain) is DiTTransformer2DModel:
         return model(latents, timestep=timesteps, class_labels=labels, return_dict=False)[0]
     if type(plain) is UNet2DModel:

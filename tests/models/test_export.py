@@ -10,11 +10,12 @@ from safetensors.torch import load_file
 from rdm.errors import RdmError
 from rdm.models.export import save_diffusers
 from rdm.models.gates import attach_gates
+from rdm.models.latte import Latte
 from rdm.models.zoo import build_network
 from tests.models.small import CLASSES, NETWORKS, SHAPE, build, run
 
 PLAIN = {"dit": diffusers.DiTTransformer2DModel, "unet-add": diffusers.UNet2DModel}
-PLAIN["unet-cross"] = diffusers.UNet2DConditionModel
+PLAIN |= {"unet-cross": diffusers.UNet2DConditionModel, "latte": Latte}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -35,6 +36,19 @@ def test_diffusers_computes_the_same(name, tmp_path):
     else:
         output = run(loaded.eval())
     torch.testing.assert_close(output, run(network), atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_an_unconditional_dit_has_one_label(tmp_path):
+    network = build_network(NETWORKS["dit"], SHAPE, 0, seed=0).eval()
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    save_diffusers(network, tmp_path)
+    loaded = diffusers.DiTTransformer2DModel.from_pretrained(tmp_path, low_cpu_mem_usage=False).eval()
+    latents, timesteps, labels = torch.randn(2, *SHAPE), torch.tensor([3, 900]), torch.zeros(2, dtype=torch.int64)
+    expected = network(latents, timesteps, labels)
+    assert expected.std() > 0.1
+    torch.testing.assert_close(loaded(latents, timesteps, labels).sample, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_what_diffusers_cannot_compute_is_refused(tmp_path):

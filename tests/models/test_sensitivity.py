@@ -7,7 +7,8 @@ from torch import nn
 from rdm.errors import RdmError
 from rdm.models.gates import Gating, attach_gates, residual_units
 from rdm.models.sensitivity import record_states
-from tests.models.small import GATINGS, KINDS, build, run, units
+from rdm.models.zoo import build_network
+from tests.models.small import CLASSES, CLIP, GATINGS, KINDS, NETWORKS, build, inputs, run, units
 
 BLOCKS = [kind for kind in KINDS if kind != "own"]
 
@@ -28,9 +29,39 @@ def test_profile_equals_autograd(kind):
         loss = run(model).square().mean()
     gradients = torch.autograd.grad(loss, states.tensors, retain_graph=True)
     loss.backward()
-    norms = torch.stack([g.flatten(1).norm(dim=1).mean() for g in gradients])
+    norms = torch.stack([g.reshape(3, -1).norm(dim=1).mean() for g in gradients])  # three images or clips
     torch.testing.assert_close(states.profile(), (norms[:-1] / norms[-1]).log())
     assert {id(step.unit) for step in states.steps} == {id(unit) for unit in residual_units(model).values()}
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_a_sample_of_a_latte_is_a_clip(by_name):
+    """Norms of each clip by itself: a spatial block has frames in its rows, a temporal one positions."""
+    model, clips = build("latte"), inputs(CLIP)
+
+    def recorded(latents, timesteps, labels):
+        with record_states(model) as states:
+            arguments = {"latents": latents, "timesteps": timesteps, "labels": labels}
+            loss = (model(**arguments) if by_name else model(*arguments.values())).square().sum()
+        loss.backward()
+        return states
+
+    norms = torch.zeros(NETWORKS["latte"].depth + 1, 3)
+    for number in range(3):
+        alone = recorded(*(value[number : number + 1] for value in clips))
+        norms[:, number] = torch.stack([state.grad.norm() for state in alone.tensors])
+    together = recorded(*clips)
+    assert {len(state) for state in together.tensors} == {3 * CLIP[0], 3 * 16}
+    means = norms.mean(1)
+    torch.testing.assert_close(together.profile(), (means[:-1] / means[-1]).log(), atol=1e-5, rtol=1e-4)
+
+
+def test_blocks_that_are_the_identity_change_no_sensitivity():
+    """A Latte's own start, but for its output layer."""
+    for name in ("latte", "dit"):
+        model = build_network(NETWORKS[name], CLIP if name == "latte" else CLIP[1:], CLASSES, seed=0)
+        nn.init.normal_(model.proj_out_2.weight)
+        torch.testing.assert_close(profile(model), torch.zeros(NETWORKS[name].depth), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("kind", BLOCKS)

@@ -77,9 +77,9 @@ def test_the_shallowest_gate_gets_the_true_gradient(kind):
     assert step != 0
 
 
-def network(gating):
-    """A DiT in float64 whose gates are somewhere."""
-    model = attach_gates(build("dit"), gating).double()
+def network(gating, kind="dit"):
+    """A transformer in float64 whose gates are somewhere."""
+    model = attach_gates(build(kind), gating).double()
     random = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for gate in gates_of(model).values():
@@ -94,9 +94,9 @@ def measured(model):
     return states, loss
 
 
-@pytest.mark.parametrize("unit", ["block", "branch"])
-def test_the_exact_form_equals_finite_differences(unit):
-    model, supervision = network(Gating(unit=unit)), Supervision(kind="preserve", exact=True)
+@pytest.mark.parametrize(("kind", "unit"), [("dit", "block"), ("dit", "branch"), ("latte", "block")])
+def test_the_exact_form_equals_finite_differences(kind, unit):
+    model, supervision = network(Gating(unit=unit), kind), Supervision(kind="preserve", exact=True)
     states, loss = measured(model)
     exact = exact_gradients(states, loss, supervision)
     loss.backward()
@@ -118,14 +118,34 @@ def test_the_exact_form_equals_finite_differences(unit):
 
 def test_the_cumulative_form_points_the_way_of_the_exact_one():
     """No more is promised of it than the direction."""
-    for unit in ("block", "branch"):
-        model, supervision = network(Gating(unit=unit)), Supervision(kind="preserve")
+    for kind, unit in (("dit", "block"), ("dit", "branch"), ("latte", "block"), ("latte", "branch")):
+        model, supervision = network(Gating(unit=unit), kind), Supervision(kind="preserve")
         states, loss = measured(model)
         exact = exact_gradients(states, loss, supervision)
         loss.backward()
         pairs = zip(gradients(states, supervision), exact, strict=True)
         cumulative, true = (torch.stack(values) for values in zip(*[(c.sum(), e.sum()) for c, e in pairs], strict=True))
         assert torch.cosine_similarity(cumulative, true, dim=0) > 0.5
+
+
+def test_in_a_latte_the_mean_is_over_clips():
+    """The module's formula, clip by clip; rows are frames in spatial blocks, positions in temporal ones."""
+    model = network(Gating(), "latte")
+    states, loss = measured(model)
+    loss.backward()
+
+    def by_clip(tensor):
+        return [tensor[len(tensor) * clip // 3 :][: len(tensor) // 3] for clip in range(3)]
+
+    norms = [torch.stack([part.norm() for part in by_clip(state.grad)]) for state in states.tensors]
+    slopes = torch.stack([2 * (n.mean() / norms[-1].mean()).log() for n in norms[:-1]]) / (len(norms) - 1)
+    for k, (step, found) in enumerate(zip(states.steps, gradients(states, Supervision(kind="preserve")), strict=True)):
+        through = step.state.grad - step.output.grad
+        pairs = zip(by_clip(step.state.grad), by_clip(through), strict=True)
+        aligned = torch.stack([(g * v).sum() / g.norm() for g, v in pairs])
+        alpha = 1 + step.gate.delta.detach()
+        expected = slopes[: k + 1].sum() * aligned.mean() / norms[k].mean() * alpha / alpha.square().sum()
+        torch.testing.assert_close(found, expected)
 
 
 def test_hinge_acts_on_decay_only():

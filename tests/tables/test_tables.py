@@ -7,15 +7,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rdm import paths
+from rdm import params, paths
 from rdm.errors import ArtefactError
-from rdm.tables import render, stage
+from rdm.tables import pages, render, stage
 from rdm.tables.build import build_table1, verdict
 from rdm.tables.measured import Measured
 from rdm.tables.published import read_published
 from tests.conftest import ROOT
+from tests.tables.handmade import write_floor, write_scores
 
 PUBLISHED = ROOT / "params" / "published.csv"
+EXAMPLE = ROOT / "results" / "example"
 PAPER_ROWS = [
     *("BigGAN-deep", "StyleGAN-XL", "ADM", "ADM-U", "ADM-G", "LDM-8", "LDM-8-G", "LDM-4", "LDM-4-G"),
     *("DiT-XL/2", "DiT-XL/2-G", "Latte-XL", "Neural-RDM-U", "Neural-RDM-F"),
@@ -63,12 +65,42 @@ def test_what_was_not_run_is_empty(table):
 
 
 def test_rebuilding_gives_the_same_bytes(workspace, experiment, finished):
-    for path in stage.run(experiment, PUBLISHED):
+    for path in stage.run(experiment, PUBLISHED, "table1"):
         assert (workspace / path).read_bytes() == (finished / path).read_bytes(), path
 
 
-def test_mean_and_spread():
-    measured = Measured((1.0, 2.0, 4.0))
+def test_the_examples_table_is_that_of_its_scores(tmp_path, monkeypatch):
+    """Every character of it: from the values that lie beside it, under today's parameters."""
+    monkeypatch.chdir(tmp_path)
+    experiment = params.load(ROOT / "params" / "digits.yaml")
+    score = experiment.tables.table1.score
+    name = f"{experiment.score[score].protocol}.json"
+
+    def estimates(*parts):
+        values = json.loads(EXAMPLE.joinpath("score", *parts, name).read_text())["values"]
+        return {metric: (found["value"], found["standard_error"]) for metric, found in values.items()}
+
+    for system in experiment.shown_systems("table1"):
+        for sampler in experiment.samplers_of(system):
+            found = [estimates(paths.run_name("digits", system, seed), sampler) for seed in experiment.seeds]
+            metrics = {metric: [values[metric] for values in found] for metric in found[0]}
+            write_scores(experiment, system, sampler, score, metrics)
+    write_floor(experiment, score, estimates("floor", experiment.score[score].data))
+    table = build_table1(experiment, PUBLISHED)
+    shown = pages.page1(table, experiment)
+    for suffix, text in (
+        ("csv", render.to_csv(table)),
+        ("md", render.to_markdown(shown)),
+        ("tex", render.to_latex(shown)),
+    ):
+        assert text == (EXAMPLE / f"table1.{suffix}").read_text(), suffix
+
+
+def test_mean_spread_and_standard_error():
+    measured = Measured((1.0, 2.0, 4.0), (2.0, 3.0, 6.0))
+    assert measured.standard_error == pytest.approx(7 / 3)
+    assert Measured((1.0,), (0.5,)).standard_error == 0.5
+    assert measured.minus(measured).standard_error is None
     assert measured.mean == pytest.approx(7 / 3)
     assert measured.spread == pytest.approx(statistics.stdev([1, 2, 4]))
     assert Measured((1.0,)).spread is None
@@ -106,8 +138,9 @@ def test_scores_of_another_kind_are_refused(workspace, experiment, edit, message
 
 
 def test_a_further_row_has_a_paper_rows_name_and_a_difference(workspace, experiment):
-    row = experiment.tables.rows[1].model_copy(update={"row": "DiT-XL/2, guidance 3"})
-    tables = experiment.tables.model_copy(update={"rows": (row,)})
+    row = experiment.tables.table1.rows[1].model_copy(update={"row": "DiT-XL/2, guidance 3"})
+    table1 = experiment.tables.table1.model_copy(update={"rows": (row,)})
+    tables = experiment.tables.model_copy(update={"table1": table1})
     table = build_table1(experiment.model_copy(update={"tables": tables}), PUBLISHED)
     assert table["method"].tolist()[14:-1] == ["DiT-XL/2, guidance 3"]
 
@@ -130,16 +163,17 @@ def test_published_numbers_are_the_papers():
 
 def test_markdown_and_latex_say_what_the_numbers_are(workspace, experiment):
     table = build_table1(experiment, PUBLISHED)
-    markdown, latex = render.to_markdown(table, experiment), render.to_latex(table, experiment)
+    shown = pages.page1(table, experiment)
+    markdown, latex = render.to_markdown(shown), render.to_latex(shown)
     assert "Not comparable" in markdown
     assert "protocol `ci`" in markdown
     assert markdown.count("\n| ") >= 14 + 3
     assert latex.count("\\\\") >= 14 + 3
     assert "\\toprule" in latex
-    paper_scale = experiment.model_copy(
-        update={"protocol": experiment.protocol.model_copy(update={"paper_scale": True})}
-    )
-    assert "within 5 % of the paper's value" in render.to_markdown(table, paper_scale)
+    score = experiment.tables.table1.score
+    protocols = {score: experiment.protocols[score].model_copy(update={"paper_scale": True})}
+    paper_scale = experiment.model_copy(update={"protocols": experiment.protocols | protocols})
+    assert "within 5 % of the paper's value" in render.to_markdown(pages.page1(table, paper_scale))
 
 
 def test_the_picture_shows_baseline_control_and_gated(workspace):

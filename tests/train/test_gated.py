@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from rdm import paths
 from rdm.models.gates import attach_gates, gate_parameters, gate_table, load_gates, save_gates
+from rdm.models.latte import Latte
 from rdm.train import stage
 from tests.models.small import build, run
 from tests.test_cli import fails, rdm
@@ -115,6 +116,26 @@ def test_a_half_precision_variant_beside_it_is_not_read(own_model):
     assert rdm("gates", "attach", "mine", "out", params=None).exit_code == 0
     weights = load_file("out/diffusion_pytorch_model.safetensors")
     assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
+
+
+@torch.no_grad()
+def test_a_folder_of_a_latte_is_known(own_model):
+    """Its class is this package's, not diffusers'; in half precision, too."""
+    build("latte").save_pretrained("clips")
+    build("latte").bfloat16().save_pretrained("half")
+    assert rdm("gates", "attach", "half", "half-gated", params=None).exit_code == 0
+    gating = ("--variant", "rezero", "--unit", "branch")
+    rows = json.loads(rdm("gates", "attach", "clips", "gated", *gating, "--json", params=None).output)
+    assert [row["unit"] for row in rows[:2]] == ["transformer_blocks.0.attention", "transformer_blocks.0.mlp"]
+    model = load_gates(Latte.from_pretrained("gated", low_cpu_mem_usage=False), "gated/gates.safetensors")
+    assert torch.equal(run(model), run(build("latte")))
+    for parameter in gate_parameters(model):
+        parameter.add_(0.3)
+    save_gates(model, "gated/gates.safetensors")
+    assert json.loads(rdm("gates", "show", "gated", "--json", params=None).output) == gate_table(model)
+    assert rdm("gates", "fold", "gated", "folded", params=None).exit_code == 0
+    folded = Latte.from_pretrained("folded", low_cpu_mem_usage=False)
+    torch.testing.assert_close(run(folded), run(model), atol=1e-5, rtol=1e-5)
 
 
 def test_a_refused_fold_leaves_no_folder(workspace):

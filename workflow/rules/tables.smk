@@ -20,6 +20,8 @@ def table_inputs(table):
 
 
 for table_ in PICTURES:
+    if getattr(EXPERIMENT.tables, table_) is None:
+        continue
 
     rule:
         name:

@@ -145,7 +145,7 @@ def tables(name: str, params_file: str, as_json: bool) -> None:
     Needs: rdm score of every run in it, and of the floors.
     """
     experiment = load_experiment(params_file)
-    check_known(name, {"table1": 1, "table2": 2}, "table")
+    check_known(name, {n: t for n, t in experiment.tables if n.startswith("table") and t}, "table")
     from rdm.tables import stage
 
     written = stage.run(experiment, Path(params_file).with_name("published.csv"), name)
@@ -173,7 +173,7 @@ def figures(name: str, params_file: str) -> None:
     experiment = load_experiment(params_file)
     from rdm.tables.profiles import FIGURES
 
-    check_known(name, FIGURES, "figure")
+    check_known(name, {n: draw for n, draw in FIGURES.items() if getattr(experiment.figures, n, draw)}, "figure")
     for path in FIGURES[name](experiment):
         print_path(path)
 

@@ -37,7 +37,8 @@ def _height(fallen: np.ndarray) -> np.ndarray:
 
 
 def _rounded(pixels: np.ndarray, cell: int) -> np.ndarray:
-    return (np.rint(pixels / cell) * cell).astype(np.int64)
+    cells: np.ndarray = np.rint(pixels / cell).astype(np.int64) * cell
+    return cells
 
 
 class MovingDigits:

@@ -107,7 +107,7 @@ def _note_moving_digits(parameters: MovingDigitsData, folder: Path, recipe: Reci
     with build(folder, recipe) as (scratch, facts):
         content = {}
         for split in ("train", "test"):
-            clips, digits, motions = open_moving_digits(parameters, split)  # type: ignore[arg-type]
+            clips, digits, motions = open_moving_digits(parameters, split)
             whole = hashlib.sha256(digits.tobytes() + motions.tobytes())
             for start in range(0, len(clips), 100):
                 whole.update(clips[start : start + 100].tobytes())

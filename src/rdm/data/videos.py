@@ -113,7 +113,7 @@ class _Folder:
         for name in classes:
             if name not in held:
                 raise UsageError(
-                    f"the class folder {self.root / name} holds no {what}; put some there, or remove it and so the class."
+                    f"the class folder {self.root / name} holds no {what}; put some there, or remove the folder."
                 )
 
     def _judge(self, faults: dict[str, UsageError], usable: dict[str, list[int]]) -> None:
@@ -124,9 +124,9 @@ class _Folder:
         # what is wrong, without what to do about it, which was done
         self.skipped |= {n: str(e).replace(f"{self.root}/", "").rpartition("; ")[0] for n, e in faults.items()}
         if not usable:
-            name, why = next(iter(self.skipped.items()))
+            why = next(iter(self.skipped.values()))
             raise UsageError(
-                f"none of the {len(faults)} videos in {self.root} can be used, {name} since {why}; "
+                f"none of the {len(faults)} videos in {self.root} can be used, the first since {why}; "
                 "give others, or ask for fewer frames of each."
             )
         self._require_each(self.classes, list(usable), "usable video")
@@ -136,10 +136,9 @@ class _Folder:
         parameters, files, where = self.parameters, self.videos[name], self.root / name
         if not files:
             raise UsageError(f"{where} holds no frames; remove it.")
-        if len(files) > 1 and (gap := missing_number(files)) is not None:
-            raise UsageError(
-                f"{where} has no frame {gap}, though some before and after; put it there or remove them all."
-            )
+        if (gap := missing_number(files)) is not None:
+            raise UsageError(f"{where} has no frame {gap}, but some before and after; put it there or remove the rest.")
+        # frames are there to be counted, without decoding the first one; a film is one file
         length = len(files) if len(files) > 1 else open_video(self.root, files).length(0)
         clips = parameters.clips_per_video if parameters.offset == "first" else 1  # others may overlap
         if length < self.span * clips:

@@ -57,7 +57,7 @@ class LatentCodec:
         """uint8 images or clips (N, [T,] H, W, C) -> latents in the autoencoder's units, float32 (N, [T,] C, h, w)."""
         images = items.reshape(-1, *items.shape[-3:])
         latents: Tensor = self.autoencoder.encode(to_pixels(images).to(self.mean.device)).latents
-        return latents.unflatten(0, items.shape[:-3]).contiguous()
+        return latents.reshape(*items.shape[:-3], *latents.shape[1:]).contiguous()
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> np.ndarray:

@@ -43,7 +43,10 @@ def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
 
 
 def fit(parameters: Autoencoder, images: Any, device: torch.device) -> VQModel:
-    """Train on images (uint8, N, H, W, C, sliced as an array is) with MSE + l1_weight * L1 + the commitment loss, one-cycle AdamW."""
+    """Train on images, uint8 (N, H, W, C), with MSE + l1_weight * L1 + the commitment loss, one-cycle AdamW.
+
+    images: anything that is indexed as an array is.
+    """
     torch.manual_seed(seed_of(parameters.seed, "autoencoder"))
     autoencoder = build_autoencoder(parameters, images.shape[3], images.shape[1]).to(device).train()
     optimiser = torch.optim.AdamW(autoencoder.parameters(), lr=parameters.learning_rate)

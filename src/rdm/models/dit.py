@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from diffusers.models.embeddings import CombinedTimestepLabelEmbeddings, TimestepEmbedding, Timesteps
 from diffusers.models.transformers.dit_transformer_2d import DiTTransformer2DModel
@@ -60,16 +62,16 @@ class TimestepAlone(nn.Module):
         return embedded
 
 
-def conditioning_embedder(classes: int, width: int, frequency_shift: int) -> nn.Module:
+def conditioning_embedder(classes: int, width: int, frequency_shift: int) -> Any:
     """The embedding of timestep and label, (B,) and (B,) -> (B, width); without classes, of the timestep alone."""
-    embedder: nn.Module = CombinedTimestepLabelEmbeddings(classes, width) if classes else TimestepAlone(width)
+    embedder: Any = CombinedTimestepLabelEmbeddings(classes, width) if classes else TimestepAlone(width)
     embedder.time_proj.downscale_freq_shift = frequency_shift
     if classes:
         embedder.class_embedder.dropout_prob = 0.0  # the training loop drops labels, from (seed, step)
     return embedder
 
 
-def initialise(network: nn.Module, label_std: float, block_scale: int) -> None:
+def initialise(network: Any, label_std: float, block_scale: int) -> None:
     """DiT's own start: Xavier everywhere, adaLN and the output layers zero, so that each block is the identity.
 
     block_scale: what adaLN-Zero's gates are at the start. With 1 the blocks are live: ReZero makes them identities by
@@ -86,7 +88,11 @@ def initialise(network: nn.Module, label_std: float, block_scale: int) -> None:
         nn.init.normal_(embedder.class_embedder.embedding_table.weight, std=label_std)
     for layer in (embedder.timestep_embedder.linear_1, embedder.timestep_embedder.linear_2):
         nn.init.normal_(layer.weight, std=0.02)
-    for layer in (*(block.norm1.linear for block in network.transformer_blocks), network.proj_out_1, network.proj_out_2):
+    for layer in (
+        *(block.norm1.linear for block in network.transformer_blocks),
+        network.proj_out_1,
+        network.proj_out_2,
+    ):
         nn.init.zeros_(layer.weight)
         nn.init.zeros_(layer.bias)
     with torch.no_grad():

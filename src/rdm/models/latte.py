@@ -26,7 +26,7 @@ class Latte(ModelMixin, ConfigMixin):
     learned_sigma: twice the output channels, epsilon first, then what the variance is interpolated by.
     """
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
         width: int,
@@ -67,17 +67,20 @@ class Latte(ModelMixin, ConfigMixin):
                 continue
             hidden = _swap(hidden, clips)  # (B tokens, F, width)
             if number == 1:
-                hidden = hidden + self.temp_embed
+                # from_pretrained in half precision leaves the buffer in float32
+                hidden = (hidden + self.temp_embed).to(hidden.dtype)
             hidden = _swap(block(hidden, timestep=of_positions), clips)
         shift, scale = self.proj_out_1(F.silu(of_frames)).chunk(2, dim=1)
         hidden = self.proj_out_2(self.norm_out(hidden) * (1 + scale[:, None]) + shift[:, None])
-        return self._to_latents(hidden).unflatten(0, (clips, frames))
+        output: Tensor = self._to_latents(hidden).unflatten(0, (clips, frames))
+        return output
 
     def _to_latents(self, hidden: Tensor) -> Tensor:
         """Tokens (N, tokens, patch * patch * C) -> latents (N, C, h, w)."""
         patch, side = self.config.patch, self.config.size // self.config.patch
         pixels = hidden.unflatten(2, (patch, patch, -1)).unflatten(1, (side, side))
-        return pixels.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
+        latents: Tensor = pixels.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
+        return latents
 
 
 def _block(width: int, heads: int, classes: int) -> BasicTransformerBlock:
@@ -99,4 +102,5 @@ def _block(width: int, heads: int, classes: int) -> BasicTransformerBlock:
 
 def _swap(hidden: Tensor, clips: int) -> Tensor:
     """(clips * a, b, width) -> (clips * b, a, width): from the tokens of a frame to the frames of a token, or back."""
-    return hidden.unflatten(0, (clips, -1)).transpose(1, 2).flatten(0, 1)
+    swapped: Tensor = hidden.unflatten(0, (clips, -1)).transpose(1, 2).flatten(0, 1)
+    return swapped

@@ -57,7 +57,7 @@ def import_latte(file: Path, heads: int = 16) -> Latte:
     theirs = _read(file)
     names = _names(theirs)
     _check_names(file, theirs, names)
-    network = Latte(**_sizes(file, theirs, heads), heads=heads, frequency_shift=0).eval()
+    network: Latte = Latte(**_sizes(file, theirs, heads), heads=heads, frequency_shift=0).eval()
     ours = network.state_dict() | {"pos_embed": network.pos_embed.pos_embed, "temp_embed": network.temp_embed}
     for name, own_names in names.items():
         own_shapes = [ours[own_name].shape for own_name in own_names]
@@ -105,9 +105,9 @@ def _names(theirs: dict[str, Tensor]) -> dict[str, tuple[str, ...]]:
     """For each tensor that a checkpoint of this depth must have, ours that it is cut into along its rows."""
     blocks = [int(found[1]) for name in theirs if (found := re.match(r"blocks\.(\d+)\.", name))]
     layers = dict(LAYERS)
-    for number in range(max(blocks, default=-1) + 1):
+    for number in range(max(blocks, default=0) + 1):
         layers |= {f"blocks.{number}.{t}": f"transformer_blocks.{number}.{o}" for t, o in LAYERS_OF_A_BLOCK.items()}
-    names = {name: (name,) for name in FIXED}
+    names: dict[str, tuple[str, ...]] = {name: (name,) for name in FIXED}
     names |= {f"{t}.{part}": _thirds(f"{o}.{part}") for t, o in layers.items() for part in ("weight", "bias")}
     return names | {t: (o,) for t, o in LABELS.items() if t in theirs}
 
@@ -133,10 +133,11 @@ def _check_names(file: Path, theirs: dict[str, Tensor], names: dict[str, tuple[s
 
 def _sizes(file: Path, theirs: dict[str, Tensor], heads: int) -> dict[str, Any]:
     """What the tensors' shapes say of the network, as arguments of Latte. Raises UsageError if they contradict."""
-    for name, dimensions in (("x_embedder.proj.weight", 4), ("pos_embed", 3), ("temp_embed", 3)):
-        if theirs[name].ndim != dimensions or 0 in theirs[name].shape:
+    dimensions = {"x_embedder.proj.weight": 4, "final_layer.linear.weight": 2, **dict.fromkeys(FIXED, 3)}
+    for name, number in (dimensions | {name: 2 for name in LABELS if name in theirs}).items():
+        if theirs[name].ndim != number or 0 in theirs[name].shape:
             raise UsageError(
-                f"{file}: {name} has shape {tuple(theirs[name].shape)}, where {dimensions} dimensions are needed; "
+                f"{file}: {name} has shape {tuple(theirs[name].shape)}, where {number} dimensions are needed; "
                 "give an official Latte checkpoint."
             )
     width, channels, patch, _ = theirs["x_embedder.proj.weight"].shape
@@ -149,6 +150,8 @@ def _sizes(file: Path, theirs: dict[str, Tensor], heads: int) -> dict[str, Any]:
             f"{patch} in a square; give an official Latte checkpoint."
         )
     labels = [len(theirs[name]) for name in LABELS if name in theirs]
+    if labels == [1]:
+        raise UsageError(f"{file}: its label table has one row, for no class; give an official Latte checkpoint.")
     return {
         "width": width,
         "depth": 1 + max(int(name.split(".")[1]) for name in theirs if name.startswith("blocks.")),

@@ -23,7 +23,8 @@ def build_network(parameters: schema.DiT | schema.UNet, shape: list[int], classe
     if isinstance(parameters, schema.Latte):
         frames, channels, size, _ = shape
         own = parameters.model_dump(exclude={"kind"})
-        return Latte(**own, channels=channels, size=size, frames=frames, classes=classes)
+        latte: nn.Module = Latte(**own, channels=channels, size=size, frames=frames, classes=classes)
+        return latte
     channels, size, _ = shape
     if isinstance(parameters, schema.DiT):
         return DiT(parameters, channels, size, classes)

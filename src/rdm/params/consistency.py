@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from rdm.errors import ParameterError, nearest
-from rdm.params.evaluation import Cell
+from rdm.params.evaluation import Cell, Score
 from rdm.params.experiment import CONTROL, FLOOR, UNSUPERVISED, Experiment
-from rdm.params.schema import Baseline, ClipData, DiT, Latte, MovingDigitsData, VideosData
+from rdm.params.protocol import Protocol
+from rdm.params.schema import Baseline, ClipData, Data, DiT, Latte, Optimisation, VideosData
 from rdm.params.shapes import check_shapes
 
 
 def check(experiment: Experiment) -> None:
     """Every name that one section uses is declared in another, and sizes fit. Raises ParameterError for the first."""
-    if len(set(experiment.seeds)) < len(experiment.seeds):
-        raise ParameterError(f"seeds: {list(experiment.seeds)} names a seed twice; the spread would be too small.")
+    _check_seeds("seeds", experiment.seeds)
     for name, autoencoder in experiment.latents.items():
         _declared(f"latents.{name}.data", autoencoder.data, experiment.data)
     _check_systems(experiment)
@@ -28,10 +28,8 @@ def check(experiment: Experiment) -> None:
 
 def _check_systems(experiment: Experiment) -> None:
     train = experiment.train
-    for name in {**train.baselines, **train.gated}:
-        for ending in (CONTROL, UNSUPERVISED):
-            if name.endswith(ending):
-                raise ParameterError(f"train: {name!r} ends in {ending!r}, which is for derived twins; rename it.")
+    for name, entry in {**train.baselines, **train.gated}.items():
+        _check_name_and_snapshots(name, entry)
     for name, baseline in train.baselines.items():
         _declared(f"train.baselines.{name}.latents", baseline.latents, experiment.latents)
         _check_baseline(experiment, f"train.baselines.{name}", baseline)
@@ -41,14 +39,27 @@ def _check_systems(experiment: Experiment) -> None:
             raise ParameterError(f"train.gated.{name}: a baseline has the same name; rename one of them.")
         if gated.gates is None:
             raise ParameterError(f"train.gated.{name}.gates is missing; the ungated control is made by itself.")
-    for name, entry in {**train.baselines, **train.gated}.items():
-        for step in entry.snapshots:
-            if step >= entry.steps:
-                raise ParameterError(f"train: {name}: snapshots: {step} is not before the end, {entry.steps}.")
+
+
+def _check_name_and_snapshots(name: str, entry: Optimisation) -> None:
+    for ending in (CONTROL, UNSUPERVISED):
+        if name.endswith(ending):
+            raise ParameterError(f"train: {name!r} ends in {ending!r}, which is for derived twins; rename it.")
+    for step in entry.snapshots:
+        if step >= entry.steps:
+            raise ParameterError(f"train: {name}: snapshots: {step} is not before the end, {entry.steps}.")
 
 
 def _check_baseline(experiment: Experiment, where: str, baseline: Baseline) -> None:
     """A Latte is for clips, and starts from a DiT of its own sizes; ReZero does not start dead."""
+    if baseline.seeds is not None:
+        _check_seeds(f"{where}.seeds", baseline.seeds)
+        if baseline.start is not None and baseline.start in experiment.train.baselines:
+            missing = set(baseline.seeds) - set(experiment.seeds_of(baseline.start))
+            if missing:
+                raise ParameterError(
+                    f"{where}.seeds: {baseline.start!r}, its start, is not trained with {min(missing)}."
+                )
     network, data = baseline.network, experiment.data[experiment.latents[baseline.latents].data]
     if isinstance(network, Latte) and not isinstance(data, ClipData):
         raise ParameterError(f"{where}.network.kind: latte is for clips, {baseline.latents!r} are of images; take dit.")
@@ -74,22 +85,8 @@ def _check_scores(experiment: Experiment) -> None:
     for name, score in experiment.score.items():
         where, protocol = f"score.{name}", experiment.protocols[name]
         _declared(f"{where}.data", score.data, experiment.data)
-        data = experiment.data[score.data]
-        if score.extractor.kind != protocol.extractor:
-            raise ParameterError(
-                f"{where}.extractor.kind: protocol {score.protocol!r} is for {protocol.extractor!r}."
-            )
-        if score.extractor.kind != "classifier" and data.source not in ("folder", "videos"):
-            raise ParameterError(
-                f"{where}.extractor.kind: {score.extractor.kind} is for photographs; {score.data!r} is greyscale."
-            )
-        if score.extractor.kind == "classifier" and isinstance(data, VideosData) and not data.labelled:
-            raise ParameterError(f"{where}.extractor.kind: {score.data!r} has no labels that a classifier could learn.")
-        if isinstance(data, ClipData) != (protocol.clips is not None):
-            kind = "clips" if isinstance(data, ClipData) else "images"
-            raise ParameterError(f"{where}.protocol: {score.data!r} holds {kind}, {score.protocol!r} is for others.")
-        if isinstance(data, VideosData) and data.test is None and protocol.reference == "test":
-            raise ParameterError(f"{where}.protocol: its reference is the test split, {score.data!r} has none.")
+        _check_extractor(where, score, protocol, experiment.data[score.data])
+        _check_protocol(where, score, protocol, experiment.data[score.data])
         others = [experiment.score[other] for other in experiment.scores_of(score.data) if other != name]
         if score.protocol in [other.protocol for other in others]:
             raise ParameterError(f"{where}.protocol: {score.data!r} is scored by {score.protocol!r} twice.")
@@ -103,9 +100,33 @@ def _check_scores(experiment: Experiment) -> None:
             raise ParameterError(f"published.{name}: this name is taken; choose another.")
 
 
+def _check_extractor(where: str, score: Score, protocol: Protocol, data: Data) -> None:
+    kind = score.extractor.kind
+    if kind != protocol.extractor:
+        raise ParameterError(f"{where}.extractor.kind: protocol {score.protocol!r} is for {protocol.extractor!r}.")
+    if kind != "classifier" and data.source not in ("folder", "videos"):
+        raise ParameterError(f"{where}.extractor.kind: {kind} is for photographs; {score.data!r} is greyscale.")
+    if kind == "classifier" and isinstance(data, VideosData) and not data.labelled:
+        raise ParameterError(f"{where}.extractor.kind: {score.data!r} has no labels that a classifier could learn.")
+
+
+def _check_protocol(where: str, score: Score, protocol: Protocol, data: Data) -> None:
+    if isinstance(data, ClipData) != (protocol.clips is not None):
+        kind = "clips" if isinstance(data, ClipData) else "images"
+        raise ParameterError(f"{where}.protocol: {score.data!r} holds {kind}, {score.protocol!r} is for others.")
+    if isinstance(data, ClipData) and protocol.clips is not None and protocol.clips.frames != data.frames:
+        raise ParameterError(
+            f"{where}.protocol: {score.protocol!r} is for clips of {protocol.clips.frames} frames, {score.data!r} has "
+            f"{data.frames}."
+        )
+    if isinstance(data, VideosData) and data.test is None and protocol.reference == "test":
+        raise ParameterError(f"{where}.protocol: its reference is the test split, {score.data!r} has none.")
+
+
 def _check_cells(experiment: Experiment, table: str) -> None:
     """Every row's system or sample set is there, and is scored."""
-    rows = getattr(experiment.tables, table).rows
+    declared = getattr(experiment.tables, table)
+    rows = declared.rows if declared else ()
     names = [row.row for row in rows]
     for name in names:
         if names.count(name) > 1:
@@ -116,11 +137,10 @@ def _check_cells(experiment: Experiment, table: str) -> None:
     if table == "table1":
         score = experiment.tables.table1.score
         _declared("tables.table1.score", score, experiment.score)
-        columns = {experiment.score[score].data}
-    else:
-        for name, column in experiment.tables.table2.columns.items():
+    elif declared:
+        for name, column in declared.columns.items():
             _declared(f"tables.table2.columns.{name}.score", column.score, experiment.score)
-        columns = {experiment.score[column.score].data for column in experiment.tables.table2.columns.values()}
+    columns = {experiment.score[score].data for score in experiment.scores_in(table)}
     for cell in experiment.cells(table):
         dataset = _dataset(experiment, cell)
         if dataset not in columns:
@@ -157,7 +177,7 @@ def _check_tables(experiment: Experiment) -> None:
                 raise ParameterError(
                     f"tables.table1.picture: no row samples {system!r} with {first.picture!r}; add one."
                 )
-    for row in experiment.tables.table2.rows:
+    for row in experiment.tables.table2.rows if experiment.tables.table2 else ():
         datasets = [_dataset(experiment, cell) for cell in row.cells]
         if len(set(datasets)) < len(datasets):
             raise ParameterError(f"tables.table2.rows: {row.row}: two cells are of one data set; leave one out.")
@@ -174,8 +194,11 @@ def _check_figures(experiment: Experiment) -> None:
                     f"figures.figure5.steps: step {step} of {name!r} is not logged; name multiples of its "
                     f"log_every, {gated.log_every}, up to {gated.steps}."
                 )
-    for figure in ("figure6", "figure7"):
-        curve, where = experiment.curve(figure), f"figures.{figure}"
+    curves = {"figure6": experiment.figures.figure6, "figure7": experiment.figures.figure7}
+    for figure, curve in curves.items():
+        if curve is None:
+            continue
+        where = f"figures.{figure}"
         _declared(f"{where}.base", curve.base, experiment.train.baselines)
         _declared(f"{where}.sampler", curve.sampler, experiment.sample)
         _declared(f"{where}.score", curve.score, experiment.score)
@@ -189,6 +212,11 @@ def _check_figures(experiment: Experiment) -> None:
     for name in experiment.figure_systems("figure6") + experiment.figure_systems("figure7"):
         if name in declared:
             raise ParameterError(f"train: {name!r} is the name of a system that a figure derives; rename it.")
+
+
+def _check_seeds(where: str, seeds: tuple[int, ...]) -> None:
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ParameterError(f"{where}: {list(seeds)} names none, or one twice; the spread would be too small.")
 
 
 def _declared(where: str, name: str, known: Collection[str]) -> None:

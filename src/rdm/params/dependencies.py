@@ -38,7 +38,11 @@ def of_train(experiment: Experiment, run: str) -> Values:
     """A trained run, with the run that it starts from."""
     system, seed = experiment.find_run(run)
     entry, baseline = experiment.systems[system], experiment.baseline(system)
-    values = {"train": entry.model_dump(), "seed": seed, **of_autoencoder(experiment, baseline.latents)}
+    values = {
+        "train": entry.model_dump(exclude={"seeds"}),
+        "seed": seed,
+        **of_autoencoder(experiment, baseline.latents),
+    }
     return values | {"start": of_train(experiment, start) if (start := start_of(experiment, run)) else None}
 
 

@@ -23,14 +23,14 @@ class Classifier(Section):
     seed: int = 0
 
 
-class Inception(Section):
-    """torch-fidelity's port of the FID-Inception network; `weights` is the path of its published file."""
+class Pretrained(Section):
+    """A published network: torch-fidelity's port of the FID-Inception, or StyleGAN-V's TorchScript of I3D."""
 
-    kind: Literal["inception"]
-    weights: str
+    kind: Literal["inception", "i3d"]
+    weights: str  # the path of its file
 
 
-Extractor = Annotated[Classifier | Inception, Field(discriminator="kind")]
+Extractor = Annotated[Classifier | Pretrained, Field(discriminator="kind")]
 
 
 class Score(Section):
@@ -98,7 +98,7 @@ class Table1(Section):
 class Table2(Section):
     """Videos: FVD by data set, FID of frames, IS of clips."""
 
-    columns: dict[Literal["frame_fid", "frame_is", "skytimelapse_fvd", "taichi_hd_fvd", "ucf101_fvd"], Column]  # by the paper's column
+    columns: dict[Literal["frame_fid", "frame_is", "skytimelapse_fvd", "taichi_hd_fvd", "ucf101_fvd"], Column]
     rows: tuple[VideoRow, ...]
 
 
@@ -108,7 +108,7 @@ class Tables(Section):
     scale: str  # printed in each row: at which scale our numbers were measured
     tolerance: Fraction  # |ours - paper| / paper that still counts as reproduced, at the paper's own scale
     table1: Table1
-    table2: Table2
+    table2: Table2 | None = None
 
 
 class Figure5(Section):
@@ -132,6 +132,10 @@ class Figure6(Curve):
 
     steps: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 
+    def at(self, step: int) -> str:
+        """The name of the sampler that draws from the weights after `step` steps."""
+        return self.sampler if step == max(self.steps) else f"{self.sampler}-step{step}"
+
 
 class Figure7(Curve):
     """Quality by depth, with gates and without (the paper's Fig. 7)."""
@@ -144,5 +148,5 @@ class Figures(Section):
     """What is drawn beside the tables."""
 
     figure5: Figure5
-    figure6: Figure6
-    figure7: Figure7
+    figure6: Figure6 | None = None
+    figure7: Figure7 | None = None

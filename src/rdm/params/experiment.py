@@ -8,8 +8,8 @@ from typing import Annotated
 from pydantic import Field, PositiveInt
 
 from rdm.errors import UsageError, nearest
-from rdm.params.evaluation import Cell, Curve, Figures, Published, Score, Tables
-from rdm.params.gates import Gates
+from rdm.params.evaluation import Cell, Figures, Published, Score, Tables
+from rdm.params.gates import Gates, Variant
 from rdm.params.protocol import Protocol
 from rdm.params.schema import Autoencoder, Baseline, Data, DiT, FineTuned, Name, Sampler, Train
 from rdm.params.section import Section
@@ -19,7 +19,13 @@ DEVICE = r"^(auto|cpu|mps|cuda(:\d+)?)$"
 CONTROL = "-control"
 UNSUPERVISED = "-unsupervised"
 FLOOR = "floor-"  # before the name of a score: real items of the other split, scored like a run
-VARIANTS = ("rdm", "adaln", "skip", "resnet", "rezero")  # of residual units, V0 to V4 of the paper's Figure 6
+VARIANTS: tuple[Variant, ...] = (
+    "rdm",
+    "adaln",
+    "skip",
+    "resnet",
+    "rezero",
+)  # V0 to V4 of the paper's Figure 6
 
 
 class Experiment(Section):
@@ -54,6 +60,8 @@ class Experiment(Section):
     def variants(self) -> dict[str, Baseline]:
         """The systems of Figure 6, `<base>-<variant>`: from random weights, equal in all but the residual unit."""
         figure, systems = self.figures.figure6, {}
+        if figure is None:
+            return {}
         base = self.train.baselines[figure.base]
         for variant in VARIANTS:
             changes = {"steps": max(figure.steps), "snapshots": tuple(s for s in figure.steps if s < max(figure.steps))}
@@ -71,6 +79,8 @@ class Experiment(Section):
     def by_depth(self) -> list[tuple[str, int, bool, Baseline]]:
         """The systems of Figure 7: (name, depth, gated, system), `<base>-depth<n>` and `<base>-depth<n>-gated`."""
         figure, systems = self.figures.figure7, []
+        if figure is None:
+            return []
         base = self.train.baselines[figure.base]
         gates = Gates(learning_rate=base.learning_rate, supervision=None)
         for depth in figure.depths:
@@ -85,9 +95,11 @@ class Experiment(Section):
     def samplers(self) -> dict[str, Sampler]:
         """The declared samplers, and those of Figure 6's snapshots, `<sampler>-step<n>`."""
         figure = self.figures.figure6
+        if figure is None:
+            return self.sample
         chosen = self.sample[figure.sampler]
         steps = [step for step in figure.steps if step < max(figure.steps)]
-        return self.sample | {f"{figure.sampler}-step{s}": chosen.model_copy(update={"step": s}) for s in steps}
+        return self.sample | {figure.at(step): chosen.model_copy(update={"step": step}) for step in steps}
 
     def baseline(self, system: str) -> Baseline:
         """The baseline that `system` is or starts from: it fixes latents, network and diffusion."""
@@ -101,7 +113,12 @@ class Experiment(Section):
     @cached_property
     def runs(self) -> dict[str, tuple[str, int]]:
         """All runs by name, as (system, seed)."""
-        return {run_name(self.name, system, seed): (system, seed) for system in self.systems for seed in self.seeds}
+        pairs = [(system, seed) for system in self.systems for seed in self.seeds_of(system)]
+        return {run_name(self.name, system, seed): (system, seed) for system, seed in pairs}
+
+    def seeds_of(self, system: str) -> tuple[int, ...]:
+        """The seeds with which a system is trained: the experiment's, unless its baseline has its own."""
+        return self.baseline(system).seeds or self.seeds
 
     def find_run(self, name: str) -> tuple[str, int]:
         """System and seed of a run. Raises UsageError with the nearest name if there is none."""
@@ -114,20 +131,21 @@ class Experiment(Section):
         return [name for name, score in self.score.items() if score.data == dataset]
 
     def dealing(self, dataset: str) -> Protocol:
-        """A protocol of the data set: how many samples are drawn, of which labels. All of one data set agree in this."""
+        """A protocol of the data set: how many samples are drawn, of which labels. All of one set agree in this."""
         return self.protocols[self.scores_of(dataset)[0]]
 
     def cells(self, table: str) -> list[Cell]:
         """What stands in the rows of `table1` or `table2`."""
         if table == "table1":
             return list(self.tables.table1.rows)
-        return [cell for row in self.tables.table2.rows for cell in row.cells]
+        return [cell for row in self.tables.table2.rows for cell in row.cells] if self.tables.table2 else []
 
     def scores_in(self, table: str) -> list[str]:
         """The names of the scores that stand in the columns of `table1` or `table2`."""
         if table == "table1":
             return [self.tables.table1.score]
-        return list(dict.fromkeys(column.score for column in self.tables.table2.columns.values()))
+        second = self.tables.table2
+        return list(dict.fromkeys(column.score for column in second.columns.values())) if second else []
 
     def shown_systems(self, table: str) -> list[str]:
         """The systems of a table, with the controls of the gated ones."""
@@ -140,15 +158,11 @@ class Experiment(Section):
         cells = [*self.cells("table1"), *self.cells("table2")]
         wanted = {cell.sampler for cell in cells if cell.system == twin and cell.sampler}
         sixth, seventh = self.figures.figure6, self.figures.figure7
-        if system in self.variants:
-            wanted |= {self.sampler_at(sixth.sampler, step) for step in sixth.steps}
-        if system in [name for name, *_ in self.by_depth]:
+        if sixth is not None and system in self.variants:
+            wanted |= {sixth.at(step) for step in sixth.steps}
+        if seventh is not None and system in [name for name, *_ in self.by_depth]:
             wanted.add(seventh.sampler)
         return sorted(wanted)
-
-    def sampler_at(self, sampler: str, step: int) -> str:
-        """The sampler of Figure 6 that draws from the weights after `step` steps."""
-        return sampler if step == max(self.figures.figure6.steps) else f"{sampler}-step{step}"
 
     def arms_of(self, gated: str) -> dict[str, str]:
         """What the effect of a gated system is taken apart into: a label for each of its twins and itself."""
@@ -169,10 +183,6 @@ class Experiment(Section):
         if figure == "figure5":
             return [system for gated in chosen for system in self.arms_of(gated).values()]
         return [name for name, gated in chosen.items() if gated.gates and gated.gates.variant != "resnet"]
-
-    def curve(self, figure: str) -> Curve:
-        """The parameters of `figure6` or `figure7`."""
-        return self.figures.figure6 if figure == "figure6" else self.figures.figure7
 
     def find_samples(self, name: str) -> Published:
         """A published sample set. Raises UsageError if nothing that can be scored has this name."""

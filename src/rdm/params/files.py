@@ -33,9 +33,12 @@ def load(path: str | Path) -> Experiment:
     content = _read_yaml(path)
     if "protocols" in content:
         raise ParameterError(f"{path}: protocols: unknown key; name a protocol in each score's `protocol`.")
-    scores = content.get("score") if isinstance(content.get("score"), dict) else {}
+    found = content.get("score")
+    scores = found if isinstance(found, dict) else {}
     protocols = {
-        name: _protocol(path.with_name("protocols.yaml"), str(score.get("protocol")), f"{path}: score.{name}.protocol: ")
+        name: _protocol(
+            path.with_name("protocols.yaml"), str(score.get("protocol")), f"{path}: score.{name}.protocol: "
+        )
         for name, score in scores.items()
         if isinstance(score, dict)
     }
@@ -96,9 +99,10 @@ def _check_rows(experiment: Experiment, path: Path) -> None:
         raise UsageError(f"{published} is not there; the paper's numbers belong beside the parameter file.")
     with published.open(encoding="utf-8", newline="") as stream:
         lines = list(csv.DictReader(stream))
-    for table, rows in (("table1", experiment.tables.table1.rows), ("table2", experiment.tables.table2.rows)):
+    tables = {"table1": experiment.tables.table1, "table2": experiment.tables.table2}
+    for table, declared in tables.items():
         known = {line["row"] for line in lines if line["table"] == table}
-        for name in (row.row.split(",")[0] for row in rows):
+        for name in (row.row.split(",")[0] for row in declared.rows) if declared else ():
             if name not in known:
                 raise ParameterError(
                     f"{path}: tables.{table}.rows: {name!r} is no row of the paper's; {nearest(name, known)}"

@@ -8,6 +8,7 @@ from pydantic import Field, PositiveFloat, model_validator
 
 from rdm.params.section import Section
 
+Variant = Literal["rdm", "adaln", "skip", "resnet", "rezero"]
 METADATA = "rdm.gates"  # the key under which a gates file says what it holds
 
 
@@ -34,7 +35,7 @@ class Gating(Section):
     alpha: at the start; beta starts at 0. 1 leaves a trained network what it was; ReZero starts at 0 from scratch.
     """
 
-    variant: Literal["rdm", "adaln", "skip", "resnet", "rezero"] = "rdm"
+    variant: Variant = "rdm"
     shape: Literal["channel", "scalar"] = "channel"
     unit: Literal["block", "branch"] = "block"
     time: Literal["static", "embedded"] = "static"

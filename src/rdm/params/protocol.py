@@ -100,7 +100,7 @@ class Protocol(Section):
             raise ValueError("pixels belong to extractor: inception, and it needs them")
         clips = self.clips is not None and not self.clips.as_frames
         if self.extractor != "classifier" and clips != (self.extractor == "i3d"):
-            raise ValueError("clips belong to extractor: i3d or classifier; inception is for images, or clips as_frames")
+            raise ValueError("clips belong to extractor: i3d or classifier; inception takes images or clips as_frames")
         if self.frames > 1 and (self.inception_score or self.precision_recall or self.kernel_distance):
             raise ValueError("frames of one clip are alike: as_frames gives FID and sFID alone")
         if self.extractor == "i3d" and (self.sfid or self.inception_score):

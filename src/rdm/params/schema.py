@@ -173,6 +173,7 @@ class Baseline(Optimisation):
     latents: Name
     network: Network
     diffusion: Diffusion
+    seeds: tuple[int, ...] | None = None  # of it and what starts from it; None: the experiment's
     start: Name | None = None  # of a Latte: a DiT whose blocks become the spatial ones
     gates: Gates | None = None  # from random weights on, as the paper's Figure 6 has them
 

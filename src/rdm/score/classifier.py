@@ -55,7 +55,7 @@ class ConvNet(nn.Module):
         self.register_buffer("pool_std", torch.ones(channels[-1]))  # of the training images; see `fit`
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """uint8 (N, C, [T,] H, W) -> pool (N, c), standardised; spatial (N, [t *] h * w * 7); logits (N, classes[0])."""
+        """uint8 (N, C, [T,] H, W) -> pool (N, c), standardised; spatial (N, [t] h w 7); logits (N, classes[0])."""
         pool, spatial = self.embed(images)
         return pool / self.pool_std, spatial, self.predict(pool)[0]
 

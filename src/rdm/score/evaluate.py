@@ -102,8 +102,10 @@ def _frechet(
 
 
 def _seen(logits: np.ndarray, labels: np.ndarray | None, frames: int) -> dict[str, Estimate]:
-    """What a classifier sees. accuracy: how often the label asked for, if there are several. identity: of clips that are
-    seen frame by frame, the share in which nine tenths of the frames or more are of one class.
+    """What a classifier sees.
+
+    accuracy: how often the label asked for, if there are several. identity: of clips that are seen frame by frame, the
+    share in which nine tenths of the frames or more are of one class.
     """
     seen, classes = logits.argmax(1).reshape(-1, frames), logits.shape[1]
     shares = {}

@@ -52,7 +52,7 @@ class InMemory:
 
 
 class Scorer:
-    """A reference, its features, and the protocol under which items are compared with it: one score of an experiment."""
+    """One score of an experiment: a reference, its features, and the protocol under which items are compared."""
 
     def __init__(self, experiment: Experiment, name: str) -> None:
         self.experiment, self.name = experiment, name

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from rdm.errors import UsageError
 from rdm.params import Experiment
-from rdm.params.evaluation import Cell, Row, VideoRow
+from rdm.params.evaluation import Cell, Column, Row, Table2, VideoRow
 from rdm.tables.measured import Measured, Ours, measure, pick, read_floor
 from rdm.tables.published import PublishedRow, read_published
 
@@ -21,9 +22,9 @@ IMAGE_METRICS = ("fid", "sfid", "is")
 VIDEO_COLUMNS = {  # of Table 2, as published.csv calls them, and as readers see them
     "frame_fid": "Frame FID",
     "frame_is": "Frame IS",
-    "skytimelapse_fvd": "SkyTimelapse FVD",
-    "taichi_hd_fvd": "Taichi-HD FVD",
-    "ucf101_fvd": "UCF-101 FVD",
+    "skytimelapse_fvd": "Sky FVD",
+    "taichi_hd_fvd": "Taichi FVD",
+    "ucf101_fvd": "UCF FVD",
 }
 EXTRA = "not in the paper"
 Cells = dict[str, str | float | int | None]
@@ -43,14 +44,17 @@ def build_table1(experiment: Experiment, published_path: Path) -> pd.DataFrame:
 
 def build_table2(experiment: Experiment, published_path: Path) -> pd.DataFrame:
     """One row per method; per column the paper's value and ours, with its errors, control, verdict and protocol."""
-    columns, rows = experiment.tables.table2.columns, []
-    published = read_published(published_path, "table2")
-    for line in _arrange(published, experiment.tables.table2.rows, experiment.train.gated):
+    published, rows = read_published(published_path, "table2"), []
+    for line in _arrange(published, _table2(experiment).rows, experiment.train.gated):
         rows.append(_video_cells(experiment, line.row, _measure_clips(experiment, line)))
-    if columns:
-        floors = {name: Ours(read_floor(experiment, name)) for name in {c.score: None for c in columns.values()}}
-        rows.append(_video_cells(experiment, PublishedRow("real clips (floor)", EXTRA), floors))
+    floors = {score: Ours(read_floor(experiment, score)) for score in experiment.scores_in("table2")}
+    rows.append(_video_cells(experiment, PublishedRow("real clips (floor)", EXTRA), floors))
     return pd.DataFrame(rows)
+
+
+def columns_of(experiment: Experiment) -> dict[str, Column]:
+    """The columns of Table 2 that this experiment measures, by the paper's name."""
+    return {str(name): column for name, column in _table2(experiment).columns.items()}
 
 
 def verdict(paper: float | None, ours: Measured | None, tolerance: float, paper_scale: bool) -> str:
@@ -111,7 +115,7 @@ def _image_cells(experiment: Experiment, row: PublishedRow, ours: Ours | None) -
     }
     for metric in IMAGE_METRICS:
         paper = row.values.get(f"c2i_{metric}")
-        cells |= _compare(experiment, f"c2i_{metric}", paper, scores.get(metric), score, ours)
+        cells |= _compare(experiment, f"c2i_{metric}", paper, score, ours, scores.get(metric))
     cells["accuracy"] = scores["accuracy"].mean if "accuracy" in scores else None
     cells["fid_minus_control"] = difference.mean if difference else None
     cells["fid_minus_control_spread"] = difference.spread if difference else None
@@ -122,9 +126,15 @@ def _image_cells(experiment: Experiment, row: PublishedRow, ours: Ours | None) -
     return cells
 
 
+def _table2(experiment: Experiment) -> Table2:
+    if experiment.tables.table2 is None:
+        raise UsageError(f"Experiment {experiment.name!r} has no videos; describe tables.table2 in its parameter file.")
+    return experiment.tables.table2
+
+
 def _measure_clips(experiment: Experiment, line: _Line) -> dict[str, Ours]:
     """Score -> what the cell of its data set gives."""
-    scores, found = {column.score for column in experiment.tables.table2.columns.values()}, {}
+    scores, found = experiment.scores_in("table2"), {}
     for cell in line.cells:
         dataset = experiment.data_of(cell.system) if cell.system else experiment.published[str(cell.samples)].data
         for score in experiment.scores_of(dataset):
@@ -142,16 +152,17 @@ def _video_cells(experiment: Experiment, row: PublishedRow, found: dict[str, Our
         "scale": experiment.tables.scale if found else None,
     }
     for name in VIDEO_COLUMNS:
-        column = experiment.tables.table2.columns.get(name)  # type: ignore[call-overload]
-        ours = found.get(column.score) if column else None
-        measured = pick(ours.scores, column.metric, column.score) if ours else None
-        difference = ours.differences.get(column.metric) if ours else None
-        cells |= _compare(experiment, name, row.values.get(name), measured, column and column.score, ours)
+        column = columns_of(experiment).get(name)
+        score, metric = (column.score, column.metric) if column else ("", "")
+        ours = found.get(score)
+        measured = pick(ours.scores, metric, score) if ours else None
+        difference = ours.differences.get(metric) if ours else None
+        cells |= _compare(experiment, name, row.values.get(name), score, ours, measured)
         cells |= {
             f"{name}_standard_error": measured.standard_error if measured else None,
             f"{name}_minus_control": difference.mean if difference else None,
             f"{name}_minus_control_spread": difference.spread if difference else None,
-            f"{name}_protocol": experiment.score[column.score].protocol if ours else None,
+            f"{name}_protocol": experiment.score[score].protocol if ours else None,
             f"{name}_sampler": ours.sampler if ours else None,
             f"{name}_seeds": ours.seeds if ours else None,
         }
@@ -160,10 +171,15 @@ def _video_cells(experiment: Experiment, row: PublishedRow, found: dict[str, Our
 
 
 def _compare(
-    experiment: Experiment, column: str, paper: float | None, measured: Measured | None, score: str | None, ours: Ours | None
+    experiment: Experiment,
+    column: str,
+    paper: float | None,
+    score: str,
+    ours: Ours | None,
+    measured: Measured | None,
 ) -> Cells:
-    """The paper's number and ours, side by side. ours: where `measured` comes from."""
-    comparable = score is not None and experiment.protocols[score].paper_scale
+    """The paper's number and ours, side by side."""
+    comparable = score in experiment.protocols and experiment.protocols[score].paper_scale
     return {
         f"{column}_paper": paper,
         f"{column}_ours": measured.mean if measured else None,
@@ -180,7 +196,5 @@ def _remarks_by_column(row: PublishedRow) -> str:
         for remark in remarks.split("; "):
             columns.setdefault(remark, []).append(column)
     whole = [remark for remark, on in columns.items() if len(on) == len(row.values)]
-    some = [
-        f"{', '.join(VIDEO_COLUMNS[c] for c in on)}: {r}" for r, on in columns.items() if len(on) < len(row.values)
-    ]
+    some = [f"{', '.join(VIDEO_COLUMNS[c] for c in on)}: {r}" for r, on in columns.items() if len(on) < len(row.values)]
     return "; ".join(whole + some)

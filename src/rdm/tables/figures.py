@@ -1,4 +1,4 @@
-"""Pictures of the results."""
+"""Pictures of the results, and what all figures share."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rdm import paths
@@ -15,33 +17,42 @@ from rdm.sample import store
 
 PER_CLASS = 2
 CLASSES = 10
+CLIPS = 2
+HEIGHT = 0.45  # of a picture, in inches
+MARGIN = 1.6  # to the left, for the labels of the lines
 
 
 def draw_samples(experiment: Experiment, path: Path) -> Path:
-    """The same seeds and labels side by side: per gated system a line for its start, its control, and itself."""
-    sampler, seed = experiment.tables.picture, experiment.seeds[0]
+    """The same seeds and labels side by side: per gated system of Table 1 a line for its start, control, and itself."""
+    sampler, seed = experiment.tables.table1.picture, experiment.seeds[0]
+    shown = {row.system for row in experiment.tables.table1.rows}
     lines = []
-    for gated, entry in experiment.train.gated.items():
-        for system, label in ((entry.start, "baseline"), (gated + CONTROL, "control"), (gated, "gated")):
-            run = paths.run_name(experiment.name, system, seed)
-            lines.append((f"{gated}: {label}", _pick(experiment, run, sampler)))
-    columns = len(lines[0][1])
-    figure, grid = plt.subplots(
-        len(lines), columns, figsize=(0.45 * columns + 1.6, 0.5 * len(lines) + 0.6), squeeze=False
-    )
-    for line, (label, images) in zip(grid, lines, strict=True):
-        for axes, image in zip(line, images, strict=True):
-            axes.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=255)
-            axes.set(xticks=[], yticks=[])
-            axes.spines[:].set_visible(False)
-        line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
-    figure.suptitle(
-        f"{experiment.name}: the same seed ({seed}) and labels in every line, sampler {sampler!r}", fontsize=10
-    )
-    figure.subplots_adjust(
-        left=1.6 / (0.45 * columns + 1.6), right=0.99, top=0.9, bottom=0.02, wspace=0.08, hspace=0.08
-    )
-    return save(figure, path)
+    for gated in (name for name in experiment.train.gated if name in shown):
+        for label, system in _arms(experiment, gated).items():
+            samples = store.load(experiment, paths.run_name(experiment.name, system, seed), sampler)
+            lines.append((f"{gated}: {label}", _first_of_each_class(samples)))
+    title = f"{experiment.name}: the same seed ({seed}) and labels in every line, sampler {sampler!r}"
+    return _draw_lines(lines, title, path)
+
+
+def draw_clips(experiment: Experiment, path: Path) -> Path:
+    """The same first clips, frame by frame: per gated system of Table 2 a line for its start, control, and itself.
+
+    Each system by the sampler of its row; its start, if that is not drawn with this sampler, is left out.
+    """
+    seed, samplers = experiment.seeds[0], dict[str, str]()
+    for cell in experiment.cells("table2"):
+        if cell.system in experiment.train.gated and cell.sampler:
+            samplers.setdefault(str(cell.system), cell.sampler)
+    lines = []
+    for gated, sampler in samplers.items():
+        for label, system in _arms(experiment, gated).items():
+            if sampler in experiment.samplers_of(system):
+                samples = store.load(experiment, paths.run_name(experiment.name, system, seed), sampler)
+                lines.append((f"{gated}: {label}", [_film_strip(clip) for clip in samples.images[:CLIPS]]))
+    how = ", ".join(f"{gated} by sampler {sampler!r}" for gated, sampler in samplers.items())
+    title = f"{experiment.name}: the first {CLIPS} clips of seed {seed}, from the same labels and noise\n{how}"
+    return _draw_lines(lines, title, path)
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -52,7 +63,62 @@ def save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def _pick(experiment: Experiment, run: str, sampler: str) -> list[np.ndarray]:
+def save_with_numbers(name: str, figure: Figure, table: pd.DataFrame, title: str) -> list[Path]:
+    """Write `figures/<name>.png`, and beside it the numbers that it shows as CSV."""
+    figure.suptitle(title, fontsize=10)
+    figure.tight_layout()
+    numbers = paths.figure(name, "csv")
+    with whole_file(numbers) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")
+    return [save(figure, paths.figure(name)), numbers]
+
+
+def over_seeds(experiment: Experiment) -> str:
+    """What lines and bands are, in words."""
+    several = len(experiment.seeds) > 1
+    return f"mean and standard deviation over {len(experiment.seeds)} seeds" if several else "one seed"
+
+
+def plot_over_seeds(axes: Axes, table: pd.DataFrame, x: str, y: str, label: str, marker: str = "o") -> None:
+    """Mean over seeds, with a band of one standard deviation."""
+    by_x = table.groupby(x)[y]
+    mean, spread = by_x.mean(), by_x.std().fillna(0.0)
+    (line,) = axes.plot(mean.index, mean, marker=marker, markersize=3, label=label)
+    axes.fill_between(mean.index, mean - spread, mean + spread, color=line.get_color(), alpha=0.2, linewidth=0)
+
+
+def _arms(experiment: Experiment, gated: str) -> dict[str, str]:
+    """What is compared: label -> system."""
+    return {"baseline": experiment.train.gated[gated].start, "control": gated + CONTROL, "gated": gated}
+
+
+def _first_of_each_class(samples: store.Samples) -> list[np.ndarray]:
     """The first images of each of the first classes, (H, W, C) uint8."""
-    samples = store.load(experiment, run, sampler)
     return [image for label in range(CLASSES) for image in samples.images[samples.labels == label][:PER_CLASS]]
+
+
+def _film_strip(clip: np.ndarray) -> np.ndarray:
+    """The frames of a clip, (T, H, W, C), beside each other with white between them: (H, W', C)."""
+    gap = max(1, clip.shape[2] // 12)
+    apart = np.pad(clip, ((0, 0), (0, 0), (0, gap), (0, 0)), constant_values=255)
+    return np.concatenate(list(apart), axis=1)[:, :-gap]
+
+
+def _draw_lines(lines: list[tuple[str, list[np.ndarray]]], title: str, path: Path) -> Path:
+    """Lines of pictures, (H, W, C) uint8 each, with their labels."""
+    pictures = [picture for _, line in lines for picture in line]
+    width = HEIGHT * max((picture.shape[1] / picture.shape[0] for picture in pictures), default=10)
+    rows, columns = max(len(lines), 1), max((len(line) for _, line in lines), default=1)
+    size = (width * columns + MARGIN, (HEIGHT + 0.05) * rows + 0.6 + 0.2 * title.count("\n"))
+    figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False)
+    for axes in grid.flat:
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+    for row, (label, line) in zip(grid, lines, strict=False):
+        for axes, picture in zip(row, line, strict=False):
+            axes.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=255)
+        row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
+    figure.suptitle(title if lines else f"{path.stem}: no row of this table is gated", fontsize=10)
+    top = 1 - (0.36 + 0.2 * title.count("\n")) / size[1]
+    figure.subplots_adjust(left=MARGIN / size[0], right=0.99, top=top, bottom=0.02, wspace=0.08, hspace=0.08)
+    return save(figure, path)

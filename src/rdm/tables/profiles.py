@@ -1,4 +1,4 @@
-"""`rdm figures`: what happens by depth. The sensitivity of the loss (the paper's Fig. 5), and the gates themselves."""
+"""`rdm figures`: what happens by depth, the sensitivity of the loss (the paper's Fig. 5) and the gates; all figures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from safetensors import safe_open
 
@@ -19,15 +19,16 @@ from rdm.errors import UsageError
 from rdm.params import Experiment
 from rdm.params.dependencies import make_train, of_train
 from rdm.params.gates import METADATA
-from rdm.provenance.files import whole_file
 from rdm.provenance.manifest import read
-from rdm.tables.figures import save
+from rdm.tables.curves import draw_figure6, draw_figure7
+from rdm.tables.figures import over_seeds, plot_over_seeds, save_with_numbers
 
 
 def draw_figure5(experiment: Experiment) -> list[Path]:
     """Sensitivity by depth at several training steps: figure5.csv, a row per seed and state, and figure5.png."""
     rows = []
-    for gated in experiment.train.gated:
+    systems = experiment.figures.figure5.systems
+    for gated in systems:
         for arm, system in experiment.arms_of(gated).items():
             for seed in experiment.seeds:
                 for line in map(json.loads, _file(experiment, system, seed, "log.jsonl").open(encoding="utf-8")):
@@ -36,7 +37,6 @@ def draw_figure5(experiment: Experiment) -> list[Path]:
                         states = enumerate([*line["sensitivity"], 0.0])
                         rows += [(gated, arm, seed, line["step"], i, round(float(np.exp(r)), 6)) for i, r in states]
     table = pd.DataFrame(rows, columns=["system", "arm", "seed", "step", "state", "sensitivity"])
-    systems = list(experiment.train.gated)
     columns = max(len(experiment.arms_of(system)) for system in systems)
     size = (3.4 * columns, 2.8 * len(systems))
     figure, grid = plt.subplots(len(systems), columns, figsize=size, squeeze=False, sharex="row", sharey="row")
@@ -44,12 +44,12 @@ def draw_figure5(experiment: Experiment) -> list[Path]:
         for axes, arm in zip(line, experiment.arms_of(system), strict=False):  # without supervision, one panel less
             chosen = table[(table.system == system) & (table.arm == arm)]
             for step in sorted(set(chosen.step)):
-                _curve(axes, chosen[chosen.step == step], "state", "sensitivity", f"step {step}")
+                plot_over_seeds(axes, chosen[chosen.step == step], "state", "sensitivity", f"step {step}")
             axes.axhline(1, color="grey", linewidth=0.6)
             axes.set(title=f"{system}: {arm}", yscale="log", xlabel="residual state i, shallow to deep")
         line[0].set_ylabel(r"$\|dL/dz_i\| \;/\; \|dL/dz_L\|$")
     grid[0][0].legend(fontsize=8)
-    return _written("figure5", table, figure, experiment)
+    return _written("figure5", figure, table, experiment)
 
 
 def draw_gates(experiment: Experiment) -> list[Path]:
@@ -67,13 +67,13 @@ def draw_gates(experiment: Experiment) -> list[Path]:
     for line, system in zip(grid, systems, strict=True):
         chosen = table[table.system == system]
         for axes, name, start in zip(line, ("alpha", "beta"), (1, 0), strict=True):
-            _curve(axes, chosen, "depth", f"{name}_mean", "mean of the channels")
+            plot_over_seeds(axes, chosen, "depth", f"{name}_mean", "mean of the channels")
             extremes = chosen.groupby("depth")[[f"{name}_min", f"{name}_max"]].mean()
             axes.fill_between(extremes.index, *extremes.to_numpy().T, alpha=0.15, label="all channels", linewidth=0)
             axes.axhline(start, color="grey", linewidth=0.6)
             axes.set(title=f"{system}: {name}", xlabel="unit, shallow to deep")
     grid[0][0].legend(fontsize=8)
-    return _written("gates", table, figure, experiment)
+    return _written("gates", figure, table, experiment)
 
 
 def read_gates(path: Path) -> list[dict[str, Any]]:
@@ -93,31 +93,21 @@ def _summary(name: str, values: np.ndarray) -> dict[str, float]:
     return {f"{name}_{key}": round(float(number), 6) for key, number in numbers.items()}
 
 
-FIGURES: dict[str, Callable[[Experiment], list[Path]]] = {"figure5": draw_figure5, "gates": draw_gates}
-
-
 def _file(experiment: Experiment, system: str, seed: int, name: str) -> Path:
     """A file of a finished run, verified against the parameters."""
     run = paths.run_name(experiment.name, system, seed)
     return read(paths.train(run), make_train(run), of_train(experiment, run)).folder / name
 
 
-def _curve(axes: Axes, table: pd.DataFrame, x: str, y: str, label: str) -> None:
-    """Mean over seeds, with a band of one standard deviation."""
-    over_seeds = table.groupby(x)[y]
-    mean, spread = over_seeds.mean(), over_seeds.std().fillna(0.0)
-    (line,) = axes.plot(mean.index, mean, marker="o", markersize=3, label=label)
-    axes.fill_between(mean.index, mean - spread, mean + spread, color=line.get_color(), alpha=0.2, linewidth=0)
-
-
-def _written(name: str, table: pd.DataFrame, figure: Any, experiment: Experiment) -> list[Path]:
-    several = len(experiment.seeds) > 1
-    seeds = f"mean and standard deviation over {len(experiment.seeds)} seeds" if several else "one seed"
+def _written(name: str, figure: Figure, table: pd.DataFrame, experiment: Experiment) -> list[Path]:
     for axes in figure.axes:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.suptitle(f"{experiment.name}: {seeds}", fontsize=10)
-    figure.tight_layout()
-    numbers = paths.figure(name, "csv")
-    with whole_file(numbers) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n")
-    return [save(figure, paths.figure(name)), numbers]
+    return save_with_numbers(name, figure, table, f"{experiment.name}: {over_seeds(experiment)}")
+
+
+FIGURES: dict[str, Callable[[Experiment], list[Path]]] = {
+    "figure5": draw_figure5,
+    "figure6": draw_figure6,
+    "figure7": draw_figure7,
+    "gates": draw_gates,
+}

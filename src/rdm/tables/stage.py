@@ -1,4 +1,4 @@
-"""`rdm tables`: Table 1 in three formats, and the picture beside it."""
+"""`rdm tables`: Table 1 or 2 in three formats, and the picture beside it."""
 
 from __future__ import annotations
 
@@ -11,27 +11,31 @@ import pandas as pd
 from rdm import paths
 from rdm.params import Experiment
 from rdm.provenance.files import whole_file
-from rdm.tables.build import build_table1
-from rdm.tables.figures import draw_samples
+from rdm.tables.build import build_table1, build_table2
+from rdm.tables.figures import draw_clips, draw_samples
+from rdm.tables.pages import page1, page2
 from rdm.tables.render import to_csv, to_latex, to_markdown
 
+# how a table is built, laid out, and what is drawn beside it
+TABLES = {
+    "table1": (build_table1, page1, draw_samples, "samples"),
+    "table2": (build_table2, page2, draw_clips, "clips"),
+}
 
-def run(experiment: Experiment, published: Path) -> list[Path]:
-    """Write Table 1 and the sample picture; returns their paths, the CSV first."""
-    table = build_table1(experiment, published)
-    picture = draw_samples(experiment, paths.figure("samples"))
-    contents = {
-        "csv": to_csv(table),
-        "md": to_markdown(table, experiment),
-        "tex": to_latex(table, experiment),
-    }
+
+def run(experiment: Experiment, published: Path, name: str) -> list[Path]:
+    """Write a table (`table1`: images, `table2`: videos) and its picture; returns their paths, the CSV first."""
+    build, lay_out, draw, picture = TABLES[name]
+    table = build(experiment, published)
+    page = lay_out(table, experiment)
+    contents = {"csv": to_csv(table), "md": to_markdown(page), "tex": to_latex(page)}
     written = []
     for suffix, content in contents.items():
-        path = paths.table("table1", suffix)
+        path = paths.table(name, suffix)
         with whole_file(path) as temporary:
             temporary.write_text(content, encoding="utf-8")
         written.append(path)
-    return [*written, picture]
+    return [*written, draw(experiment, paths.figure(picture))]
 
 
 def rows_as_json(csv_path: Path) -> list[dict[str, Any]]:

@@ -37,7 +37,10 @@ SAVE_EVERY = 30  # seconds: what a killed run loses at most
 
 @dataclass(frozen=True)
 class Job:
-    """One training. stream: the seed of everything random in it. latents: float32 (N, [T,] C, h, w). labels: int64 (N,)."""
+    """One training. stream: the seed of everything random in it.
+
+    latents: float32 (N, [T,] C, h, w). labels: int64 (N,).
+    """
 
     optimisation: Optimisation
     diffusion: Diffusion

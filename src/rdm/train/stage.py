@@ -17,7 +17,7 @@ from rdm.models.cost import forward_flops
 from rdm.models.gates import attach_gates, gates_of, load_gates, save_gates, split_state
 from rdm.models.latte import Latte
 from rdm.models.zoo import build_network, start_from_frames
-from rdm.params import Experiment
+from rdm.params import Experiment, schema
 from rdm.params.dependencies import make_train, of_train, start_of
 from rdm.params.schema import Baseline, FineTuned
 from rdm.provenance.files import canonical_json
@@ -61,7 +61,9 @@ def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
     # the gated run and its control see the same batches and noise
     stream = seed_of(seed, "fine-tune" if isinstance(entry, FineTuned) else "train")
     digest, state_path = f"{recipe.digest}-{device.type}", paths.train_state(name)
-    job = Job(entry, baseline.diffusion, entry.gates, data.latents, data.labels, data.classes, stream, digest, state_path)
+    job = Job(
+        entry, baseline.diffusion, entry.gates, data.latents, data.labels, data.classes, stream, digest, state_path
+    )
     with build(folder, recipe) as (scratch, facts):
         facts |= {"parameters": sum(p.numel() for p in network.parameters()), "device": device.type}
         facts["forward_flops"] = forward_flops(network, shape)
@@ -76,7 +78,7 @@ def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
 
 def _training_data(data: latents.Latents, baseline: Baseline) -> latents.Latents:
     """Clips for a Latte; a network for images is trained on single frames."""
-    if data.latents.ndim == 4 or baseline.network.kind == "latte":
+    if data.latents.ndim == 4 or isinstance(baseline.network, schema.Latte):
         return data
     frames = data.latents.shape[1]
     return replace(data, latents=data.latents.flatten(0, 1), labels=data.labels.repeat_interleave(frames))

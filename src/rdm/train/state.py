@@ -1,7 +1,7 @@
 """Resumable state of a training run: one safetensors file outside every declared output.
 
-It holds model, EMA, snapshots of it, Adam's moments and the log, with the digest of (parameters, data, code) it belongs to. There is no
-random state to save, since batch and noise of a step are functions of (seed, step).
+It holds model, EMA, snapshots of it, Adam's moments and the log, with the digest of (parameters, data, code) it
+belongs to. There is no random state to save, since batch and noise of a step are functions of (seed, step).
 """
 
 from __future__ import annotations

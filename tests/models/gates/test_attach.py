@@ -196,7 +196,7 @@ def test_branches_are_gated_apart():
 
 @torch.no_grad()
 def test_embedded_gates_depend_on_the_timestep():
-    for kind in ("dit", "diffusers-dit", "unet-add"):
+    for kind in ("dit", "latte", "diffusers-dit", "unet-add"):
         model = gated(kind, Gating(time="embedded"))
         before = run(model)
         for gate in gates_of(model).values():
@@ -261,11 +261,12 @@ def test_a_scalar_beta_does_nothing_to_a_transformer():
 REFUSED = [
     ("dit", Gating(shape="scalar"), None, "a scalar beta is a no-op in a pre-LayerNorm transformer.*shape: channel"),
     ("latte", Gating(shape="scalar"), None, "a scalar beta is a no-op in a pre-LayerNorm transformer"),
+    ("diffusers-latte", Gating(shape="scalar"), None, "a scalar beta is a no-op in a pre-LayerNorm transformer"),
     ("dit", Gating(shape="scalar", variant="skip"), None, "a scalar beta is a no-op"),
     ("unet-add", Gating(shape="scalar", variant="adaln"), None, "no-ops before a normalisation layer"),
     ("unet-add", Gating(unit="branch"), None, "has one branch; set unit: block"),
-    ("latte", Gating(unit="branch"), None, "plain adaLN-Zero blocks; name the modules that return"),
-    ("latte", Gating(time="embedded"), None, "no embedding of the timestep; set time: static"),
+    ("diffusers-latte", Gating(unit="branch"), None, "plain adaLN-Zero blocks; name the modules that return"),
+    ("diffusers-latte", Gating(time="embedded"), None, "no embedding of the timestep; set time: static"),
     ("own", Gating(time="embedded"), OWN_UNITS["block"], "no embedding of the timestep; set time: static"),
     ("own", Gating(unit="branch", variant="skip"), OWN_UNITS["branch"], "needs the state z.*gate blocks"),
     ("own", Gating(), None, "no residual blocks of diffusers; name its residual units"),

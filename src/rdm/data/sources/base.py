@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 import tokenize
 import zipfile
@@ -144,7 +145,8 @@ def readable(where: str | Path, kind: str) -> Iterator[None]:
     try:
         yield
     except DAMAGED as error:
-        reason = str(error) or type(error).__name__
+        # Pillow names the object it read from by its address, which differs each time
+        reason = re.sub(r" <[^<>]* at 0x\w+>", "", str(error)) or type(error).__name__
         raise UsageError(f"{where} cannot be read as {kind} ({reason}); replace or remove it.") from None
 
 

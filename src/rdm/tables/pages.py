@@ -1,0 +1,171 @@
+"""Tables 1 and 2 as readers see them: which columns, and notes that say what the numbers are."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from rdm.params import Experiment
+from rdm.params.protocol import Protocol
+from rdm.tables.build import VIDEO_COLUMNS, columns_of
+from rdm.tables.render import Page, decimals, number, with_error
+
+METRICS = {"fid": "FID", "sfid": "sFID", "is": "IS", "fvd": "FVD"}
+ORIGIN = (
+    "Origin: `run`, trained and sampled here; `samples`, published {} scored here; `quoted`, copied from the paper. "
+    "Empty: not run."
+)
+
+
+def page1(table: pd.DataFrame, experiment: Experiment) -> Page:
+    """Per metric the paper's value and ours, then what the gates changed; the text-to-image columns apart."""
+    columns = {"": table["architecture"], "Method": table["method"]}
+    for metric in ("fid", "sfid", "is"):
+        name = METRICS[metric]
+        columns[f"{name} paper"] = table[f"c2i_{metric}_paper"].map(number)
+        columns[f"{name} ours"] = with_error(table[f"c2i_{metric}_ours"], table[f"c2i_{metric}_spread"])
+    columns["Class accuracy"] = table["accuracy"].map(lambda value: "" if pd.isna(value) else f"{100 * value:.1f} %")
+    difference, spread = table["fid_minus_control"], table["fid_minus_control_spread"]
+    columns["FID − control"] = with_error(difference, spread, "+.4f")
+    columns["Verdict"] = table["c2i_fid_verdict"]
+    columns["Origin"] = table["c2i_fid_origin"]
+    quoted = "Text-to-image, quoted from the paper; none of it is run here:"
+    return Page(pd.DataFrame(columns), _notes1(experiment), (quoted, _text_to_image(table)))
+
+
+def page2(table: pd.DataFrame, experiment: Experiment) -> Page:
+    """Per column the paper's value, and where there is one, ours and what the gates changed."""
+    columns = {"": table["architecture"], "Method": table["method"]}
+    for name, title in VIDEO_COLUMNS.items():
+        columns[f"{title} paper"] = table[f"{name}_paper"].map(number)
+        ours, difference = table[f"{name}_ours"], table[f"{name}_minus_control"]
+        if ours.notna().any():
+            spread = table[f"{name}_spread"]
+            errors = spread.where(spread.notna(), table[f"{name}_standard_error"])
+            columns[f"{title} ours"] = with_error(ours, errors, f".{decimals(ours)}f")
+        if title.endswith("FVD") and difference.notna().any():  # those of the frame columns stand in the CSV
+            digits = f"+.{decimals(ours) + 1}f"
+            columns[f"{title} − control"] = with_error(difference, table[f"{name}_minus_control_spread"], digits)
+    columns["Verdict"] = table.apply(_verdicts, axis=1)
+    columns["Origin"] = table.apply(_origins, axis=1)
+    return Page(pd.DataFrame(columns), [*_notes2(experiment), _remarks(table)])
+
+
+# ---------------------------------------------------------------- Table 1
+
+
+def _text_to_image(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows for which the paper prints text-to-image numbers."""
+    rows = table[table["t2i_fid_paper"].notna()]
+    cells = {f"{METRICS[metric]} paper": rows[f"t2i_{metric}_paper"].map(number) for metric in ("fid", "sfid", "is")}
+    return pd.DataFrame({"Method": rows["method"], **cells})
+
+
+def _notes1(experiment: Experiment) -> list[str]:
+    tables, score = experiment.tables, experiment.tables.table1.score
+    protocol = experiment.protocols[score]
+    notes = [
+        f"Ours: mean ± standard deviation over {len(experiment.seeds)} seeds of training and sampling, at the scale "
+        f"`{tables.scale}`, protocol `{experiment.score[score].protocol}`: {_rules(protocol)}.",
+    ]
+    if not protocol.paper_scale:
+        notes.append(
+            "Not comparable: other data and other features than the paper's ImageNet 256x256 with Inception. "
+            "Compare rows of ours with each other and with the floor, never with the paper's column."
+        )
+    else:
+        notes.append(_reproduced(experiment))
+    return [
+        *notes,
+        "Ungated control: the same start weights, steps, data and noise as the gated row, without gates. "
+        "FID − control is the paired difference over seeds: what the gates changed.",
+        "Floor: real images of the other split under the same protocol.",
+        ORIGIN.format("images"),
+    ]
+
+
+def _rules(protocol: Protocol) -> str:
+    """What is scored, against what, in whose eyes."""
+    items, against = f"{protocol.samples:,} images", f"against the {protocol.reference} split"
+    if protocol.clips is not None:
+        each = ", each frame as an image," if protocol.clips.as_frames else ""
+        items = f"{protocol.samples:,} clips of {protocol.clips.frames} frames{each}"
+        against += f" at stride {protocol.clips.reference.stride}"
+    return f"{items} {against}, features of the {protocol.extractor}"
+
+
+def _reproduced(experiment: Experiment) -> str:
+    return f"Reproduced: within {100 * experiment.tables.tolerance:g} % of the paper's value."
+
+
+# ---------------------------------------------------------------- Table 2
+
+
+def _verdicts(row: pd.Series) -> str:
+    """One word if it is the same for all that was run; else by column."""
+    ran = [name for name in VIDEO_COLUMNS if pd.notna(row[f"{name}_ours"]) and row[f"{name}_verdict"]]
+    found = {VIDEO_COLUMNS[name]: row[f"{name}_verdict"] for name in ran}
+    if len(set(found.values())) > 1:
+        return ", ".join(f"{title}: {word}" for title, word in found.items())
+    printed = any(row[f"{name}_verdict"] for name in VIDEO_COLUMNS)
+    return next(iter(found.values()), "not run" if printed else "")
+
+
+def _origins(row: pd.Series) -> str:
+    """Of our numbers; `quoted` if there are none."""
+    ours = [row[f"{name}_origin"] for name in VIDEO_COLUMNS if pd.notna(row[f"{name}_ours"])]
+    return ", ".join(dict.fromkeys(ours)) or "quoted"
+
+
+def _notes2(experiment: Experiment) -> list[str]:
+    scale, seeds = experiment.tables.scale, len(experiment.seeds)
+    if seeds > 1:
+        ours = (
+            f"mean ± standard deviation over {seeds} seeds of training and sampling, at the scale `{scale}`. A single "
+        )
+        ours += "value (published samples, the floor) ± its standard error, which comes"
+    else:
+        ours = f"one seed of training and sampling, at the scale `{scale}`; ± is the standard error, which comes"
+    notes = [f"Ours: {ours} from the finite number of clips.", *_columns(experiment)]
+    compared = {experiment.protocols[score].paper_scale for score in experiment.scores_in("table2")}
+    if True in compared:
+        notes.append(_reproduced(experiment))
+    if False in compared:
+        notes.append(
+            "Not comparable: other data, other features or another protocol than the paper's. "
+            "Compare rows of ours with each other and with the floor, never with the paper's column."
+        )
+    return [
+        *notes,
+        "Ungated control: the same start weights, steps, data and noise as the gated row, without gates. "
+        "FVD − control is the paired difference over seeds: what the gates changed.",
+        "Floor, beside every FVD: real clips against real clips, those of the other split scored like samples; "
+        "where there is no other split, one half against the other.",
+        "The paper's frame columns are inherited: in the tables that it took them over from, FID is that of "
+        "FaceForensics and IS that of C3D on UCF-101; it does not say on which data its own are (reading R9). "
+        "Ours are as said above.",
+        ORIGIN.format("clips"),
+    ]
+
+
+def _columns(experiment: Experiment) -> list[str]:
+    """Which data set and protocol stands in each column."""
+    notes = []
+    for name, title in VIDEO_COLUMNS.items():
+        column = columns_of(experiment).get(name)
+        if column is None:
+            notes.append(f"{title}: not measured; the paper's numbers alone.")
+            continue
+        score, protocol = experiment.score[column.score], experiment.protocols[column.score]
+        source = experiment.data[score.data].source.replace("_", " ")
+        where = f"{METRICS[column.metric]} on `{score.data}` ({source}), protocol `{score.protocol}`"
+        notes.append(f"{title}: ours is {where}: {_rules(protocol)}.")
+    return notes
+
+
+def _remarks(table: pd.DataFrame) -> str:
+    """What is known about the paper's own numbers, but for the frame columns, on which there is a note."""
+    found = []
+    for method, remarks in zip(table["method"], table["remarks"], strict=True):
+        said = "; ".join(remark for remark in remarks.split("; ") if remark and "reading R9" not in remark)
+        found += [f"{method} ({said})"] if said else []
+    return f"On the paper's numbers: {'; '.join(found)}."

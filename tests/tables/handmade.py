@@ -1,0 +1,71 @@
+"""Score files, samples and runs written by hand, as the stages would leave them: tables need nothing else."""
+
+from pathlib import Path
+
+import numpy as np
+
+from rdm import paths
+from rdm.data.sources import open_images, open_videos
+from rdm.params.dependencies import of_published_score, of_sample, of_score, of_scoring, of_train
+from rdm.provenance.files import digest, write_json
+from rdm.provenance.manifest import Recipe, build, read
+
+
+def with_seeds(experiment, seeds):
+    return experiment.model_copy(update={"seeds": tuple(seeds)})
+
+
+def write_train(experiment, run, log="", **facts):
+    """A run without weights."""
+    with build(paths.train(run), Recipe("train", of_train(experiment, run))) as (scratch, recorded):
+        (scratch / "log.jsonl").write_text(log)
+        recorded |= facts
+    return read(paths.train(run), "")
+
+
+def write_sample(experiment, run, sampler, images=None, labels=None):
+    """Samples of a run: one shard, of few items or of none."""
+    trained = write_train(experiment, run)
+    images = np.zeros((0, 1, 1, 1), np.uint8) if images is None else images
+    labels = np.zeros(len(images), np.int64) if labels is None else labels
+    recipe = Recipe("sample", of_sample(experiment, run, sampler), {"train": trained.digest})
+    with build(paths.sample(run, sampler), recipe) as (scratch, _):
+        np.savez(scratch / "00000.npz", arr_0=images, arr_1=labels)
+    return read(paths.sample(run, sampler), "")
+
+
+def write_scores(experiment, system, sampler, score, metrics):
+    """The score file of each seed, of its samples or, if there are none, of none.
+
+    metrics: name -> [(value, standard error) of each seed].
+    """
+    for number, seed in enumerate(experiment.seeds):
+        run = paths.run_name(experiment.name, system, seed)
+        there = (paths.sample(run, sampler) / paths.MANIFEST).is_file()
+        samples = read(paths.sample(run, sampler), "") if there else write_sample(experiment, run, sampler)
+        values = {name: estimates[number] for name, estimates in metrics.items()}
+        path = paths.score(run, sampler, experiment.score[score].protocol)
+        _write(path, experiment, score, of_score(experiment, run, sampler, score), values, samples.digest)
+
+
+def write_floor(experiment, score, metrics):
+    """metrics: name -> (value, standard error)."""
+    path = paths.floor(experiment.score[score].data, experiment.score[score].protocol)
+    _write(path, experiment, score, of_scoring(experiment, score), metrics, "real")
+
+
+def write_published(experiment, name, score, metrics):
+    """metrics: name -> (value, standard error)."""
+    source = Path(experiment.published[name].path)
+    opened = open_images(source) if experiment.protocols[score].clips is None else open_videos(source)
+    path = paths.published_score(name, experiment.score[score].protocol)
+    _write(path, experiment, score, of_published_score(experiment, name, score), metrics, opened.digest)
+
+
+def _write(path, experiment, score, parameters, values, samples):
+    content = {
+        "values": {name: {"value": value, "standard_error": error} for name, (value, error) in values.items()},
+        "scoring_sha256": digest(of_scoring(experiment, score)),
+        "recipe": Recipe("score", parameters, {"samples": samples}).as_dict(),
+    }
+    write_json(path, content)
