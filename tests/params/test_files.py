@@ -23,23 +23,29 @@ def test_every_shipped_file_is_valid(name):
         (lambda c: c.update(seed=[1]), "seed: unknown key.*'seeds'"),
         (lambda c: c["train"]["baselines"]["dit"].update(steps=-1), "train.baselines.dit.steps.*greater than 0.*-1"),
         (lambda c: c["train"]["baselines"]["dit"].update(latents="f5"), "'f5' is not declared.*'f4'"),
-        (lambda c: c["tables"]["rows"][0].update(system="ldm5"), "'ldm5' is not declared.*'ldm4'"),
-        (lambda c: c["tables"]["rows"][0].update(sampler="plane"), "'plane' is not declared.*'plain'"),
+        (lambda c: c["tables"]["table1"]["rows"][0].update(system="ldm5"), "'ldm5' is not declared.*'ldm4'"),
+        (lambda c: c["tables"]["table1"]["rows"][0].update(sampler="plane"), "'plane' is not declared.*'plain'"),
         (lambda c: c["train"]["gated"]["rdm-f"].update(start="dit2"), "'dit2' is not declared.*'dit'"),
         (lambda c: c["train"]["gated"]["rdm-f"].pop("gates"), "gates is missing"),
-        (lambda c: c["score"].update(protocol="cj"), "'cj' is not in .*protocols.yaml.*'ci'"),
-        (lambda c: c["score"].update(extractor={"kind": "inception", "weights": "x"}), "protocol 'ci' is for"),
+        (lambda c: c["score"]["images"].update(protocol="cj"), "'cj' is not in .*protocols.yaml.*'ci'"),
+        (
+            lambda c: c["score"]["images"].update(extractor={"kind": "inception", "weights": "x"}),
+            "protocol 'ci' is for",
+        ),
         (lambda c: c["data"]["tiny"].update(source="digit"), "data.tiny"),
         (lambda c: c.update(device="gpu"), "device"),
         (lambda c: c["sample"]["plain"].update(eta=0.5), "sample.plain.*eta is for solver: ddim"),
-        (lambda c: c["tables"]["rows"][0].pop("sampler"), "either system and sampler, or samples"),
-        (lambda c: c["tables"]["rows"][0].update(samples="x"), "either system and sampler, or samples"),
-        (lambda c: c["tables"]["rows"].append({"row": "ADM", "samples": "x"}), "'x' is not declared"),
-        (lambda c: c["score"].update(samples={"floor": "x.npz"}), "this name is taken"),
-        (lambda c: c.update(seeds=[0, 1, 0]), "names a seed twice"),
+        (lambda c: c["tables"]["table1"]["rows"][0].pop("sampler"), "either system and sampler, or samples"),
+        (lambda c: c["tables"]["table1"]["rows"][0].update(samples="x"), "either system and sampler, or samples"),
+        (lambda c: c["tables"]["table1"]["rows"].append({"row": "ADM", "samples": "x"}), "'x' is not declared"),
+        (lambda c: c.update(published={"floor-x": {"data": "tiny", "path": "x.npz"}}), "this name is taken"),
+        (lambda c: c.update(seeds=[0, 1, 0]), "names none, or one twice"),
         (lambda c: c["train"]["gated"].update({"a-control": c["train"]["gated"]["rdm-f"]}), "'a-control' ends in"),
-        (lambda c: c["tables"]["rows"].append(c["tables"]["rows"][0]), "'LDM-4' is there twice"),
-        (lambda c: c["tables"]["rows"][1].update(row="DiT-XL/4"), "'DiT-XL/4' is no row of the paper.*'DiT-XL/2'"),
+        (lambda c: c["tables"]["table1"]["rows"].append(c["tables"]["table1"]["rows"][0]), "'LDM-4' is there twice"),
+        (
+            lambda c: c["tables"]["table1"]["rows"][1].update(row="DiT-XL/4"),
+            "'DiT-XL/4' is no row of the paper's.*'DiT-XL/2'",
+        ),
         (lambda c: c["data"]["tiny"].update(image_size=18), "image_size: 18 is not a multiple of 4"),
         (lambda c: c["latents"]["f4"].update(norm_groups=3), "latents.f4.block_channels: 8 is not a multiple of 3"),
         (lambda c: c["latents"]["f4"].update(block_channels=[]), "block_channels is empty"),
@@ -52,7 +58,7 @@ def test_every_shipped_file_is_valid(name):
         (lambda c: c["train"]["baselines"]["ldm4"]["network"].update(heads=3), "16 is not a multiple of 3"),
         (lambda c: c["train"]["baselines"]["ldm4"]["network"].update(attention=[True]), "one entry per block_channels"),
         (lambda c: c["sample"]["plain"].update(steps=101), "101 is more than the 100 timesteps"),
-        (lambda c: c["score"]["extractor"].update(channels=[8] * 6), "images of 32 pixels"),
+        (lambda c: c["score"]["images"]["extractor"].update(channels=[8] * 6), "images of 32 pixels"),
         (lambda c: c["train"]["gated"]["rdm-f"]["gates"].update(shape="scalar"), "a scalar beta is a no-op"),
         (lambda c: c["train"]["gated"]["rdm-u"]["gates"].update(unit="branch"), "has one branch; set block"),
         (
@@ -69,21 +75,53 @@ def test_every_shipped_file_is_valid(name):
         ),
         (
             lambda c: c["figures"]["figure5"].update(steps=[2, 3]),
-            "step 3 of 'rdm-f' is not logged.*log_every, 2, up to 4",
+            "step 3 of 'rdm-u' is not logged.*log_every, 2, up to 4",
         ),
         (
             lambda c: c["train"]["gated"]["rdm-f"]["gates"].update(time="embedded"),
             "depends on the timestep is not supervised",
         ),
-        (lambda c: c["figures"]["figure5"].update(steps=[6]), "step 6 of 'rdm-f' is not logged"),
+        (lambda c: c["figures"]["figure5"].update(steps=[6]), "step 6 of 'rdm-u' is not logged"),
         (
             lambda c: c["train"]["gated"].update({"a-unsupervised": c["train"]["gated"]["rdm-f"]}),
             "'a-unsupervised' ends in",
         ),
         (lambda c: c["train"]["baselines"]["dit"].update(learning_rate=float("inf")), "learning_rate.*finite"),
         (lambda c: c.pop("sample"), "sample: this key is missing"),
-        (lambda c: c.update(protocol={}), "name the protocol in score.protocol"),
-        (lambda c: c["tables"].update(picture="guided"), "tables.picture: no row"),
+        (lambda c: c["train"]["baselines"]["dit"]["network"].update(kind="latte"), "latte is for clips"),
+        (lambda c: c["train"]["baselines"]["ucf-latte"].update(start="dit"), "'dit' is none"),
+        (lambda c: c["train"]["baselines"]["ucf-latte"]["network"].update(depth=4), "'ucf-frames' is none"),
+        (lambda c: c["train"]["baselines"]["dit"].update(start="ucf-frames"), "a Latte starts from a dit"),
+        (lambda c: c["train"]["baselines"]["ucf-latte"].update(seeds=[1]), "'ucf-frames', its start, is not.*with 1"),
+        (lambda c: c["train"]["baselines"]["dit"].update(seeds=[1, 1]), "dit.seeds.*or one twice"),
+        (lambda c: c["train"]["baselines"]["dit"].update(snapshots=[4]), "snapshots: 4 is not before the end, 4"),
+        (
+            lambda c: c["train"]["baselines"]["dit"].update(
+                gates={"variant": "rezero", "alpha": 0.0, "learning_rate": 0.1, "supervision": None}
+            ),
+            "set network.block_scale: 1",
+        ),
+        (lambda c: c["score"]["ucf-clips"].update(protocol="ci"), "'ucf' holds clips, 'ci' is for others"),
+        (lambda c: c["score"]["ucf-clips"].update(protocol="moving_digits"), "clips of 16 frames, 'ucf' has 4"),
+        (lambda c: c["score"].update(twice=c["score"]["ucf-clips"]), "scored by 'ci_clips' twice"),
+        (lambda c: c["score"]["sky-clips"]["extractor"].update(channels=[8] * 4), "of clips 8 frames, too"),
+        (lambda c: c["data"]["ucf"].update(cell=3), "image_size: 16 is not a multiple of 6"),
+        (lambda c: c["data"]["ucf"].update(frames=1), "data.ucf.*frames"),
+        (
+            lambda c: c["tables"]["table2"]["rows"][0]["cells"][0].update(sampler="clips-guided"),
+            "'clips-guided' is guided, 'sky' has no labels",
+        ),
+        (lambda c: c["tables"]["table2"]["rows"][0]["cells"][0].update(system="dit"), "'tiny', which no column scores"),
+        (lambda c: c["tables"]["table2"]["rows"][0]["cells"].append({"system": "ucf-rdm", "sampler": "clips"}), "two"),
+        (lambda c: c["tables"]["table2"]["columns"].update(frame_fid={"score": "x", "metric": "fid"}), "'x' is not"),
+        (lambda c: c["sample"]["clips"].update(guided_channels=3), "guided_channels would change nothing"),
+        (lambda c: c["sample"]["guided"].update(guided_channels=4), "the latents of .* have 4; name fewer"),
+        (lambda c: c["figures"]["figure6"].update(base="ldm4"), "'ldm4' is no transformer"),
+        (lambda c: c["figures"]["figure6"].update(base="ucf-latte"), "no transformer trained from random weights"),
+        (lambda c: c["figures"]["figure7"].update(score="ucf-clips"), "does not score the data of 'dit'"),
+        (lambda c: c["figures"]["figure5"].update(systems=["dit"]), "'dit' is not declared"),
+        (lambda c: c.update(protocols={}), "name a protocol in each score's .protocol."),
+        (lambda c: c["tables"]["table1"].update(picture="guided"), "tables.table1.picture: no row"),
         (
             lambda c: c["train"]["baselines"]["dit"]["network"].update(heads=3),
             "width: 16 is not a multiple of 3 .heads",
@@ -136,6 +174,10 @@ def changed(value):
     """Another valid value of the same kind."""
     other = {"channel": "scalar", "scalar": "channel", "preserve": "hinge", "hinge": "preserve", "epsilon": "v"}
     other |= {"v": "epsilon", "scaled_linear": "linear", "cross": "add", "dpm++": "ddim"}
+    if isinstance(value, bool):
+        return not value
+    if value in (["slow"], ["slow", "fast"]):
+        return ["fast"]
     if isinstance(value, list):
         return [not item if isinstance(item, bool) else item * 2 for item in value]
     if isinstance(value, str):
@@ -143,29 +185,42 @@ def changed(value):
     return value / 2 if isinstance(value, float) and value <= 1 else value * 2
 
 
+CHANGED = {"log_every": 1, "guided_channels": 2}
 FIXED = {("name",), ("device",), ("threads",), ("seeds",)}  # tested by themselves or not values
 NAMES = {"data", "latents", "start", "source", "kind", "protocol", "picture", "rows", "extractor"}  # references
 KEYS = [
-    (path, value)
-    for path, value in leaves(yaml.safe_load(CI.read_text()))
+    path
+    for path, _ in leaves(yaml.safe_load(CI.read_text()))
     if path not in FIXED
-    and path[-3:] != ("rdm-f", "gates", "shape")
+    and not (path[-2:] == ("gates", "shape") and path[2] != "rdm-u")  # a transformer's gates are per channel
+    and path[-1] != "frames"  # which the protocol fixes, too
     and path[0] not in ("tables", "figures")
     and not (path[-1] in NAMES and path[-2:] != ("supervision", "kind"))
 ]
 
 
-@pytest.mark.parametrize(("path", "value"), KEYS, ids=[".".join(path) for path, _ in KEYS])
-def test_every_key_changes_what_depends_on_it(experiment, write_params, path, value):
+@pytest.mark.parametrize("path", KEYS, ids=".".join)
+def test_every_key_changes_what_depends_on_it(experiment, write_params, path):
     def change(content):
-        for key in path[:-1]:
-            content = content[key]
-        content[path[-1]] = 1 if path[-1] == "log_every" else changed(value)
+        places = [path]
+        if path[:2] == ("train", "baselines") and path[2].startswith("ucf-") and "network" in path:
+            places = [
+                ("train", "baselines", name, *path[3:]) for name in ("ucf-frames", "ucf-latte")
+            ]  # one starts the other
+        for place in places:
+            inner = content
+            for key in place[:-1]:
+                inner = inner[key]
+            inner[place[-1]] = CHANGED[place[-1]] if place[-1] in CHANGED else changed(inner[place[-1]])
 
     other = params.load(write_params(change))
 
     def everything(loaded):
-        runs = loaded.runs.items()
-        return [of_score(loaded, run, s) for run, (system, _) in runs for s in loaded.samplers_of(system)]
+        return [
+            of_score(loaded, run, sampler, score)
+            for run, (system, _) in loaded.runs.items()
+            for sampler in loaded.samplers_of(system)
+            for score in loaded.scores_of(loaded.data_of(system))
+        ]
 
     assert everything(other) != everything(experiment)

@@ -6,15 +6,17 @@ import statistics
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.image import imread
 
 from rdm import params, paths
 from rdm.errors import ArtefactError
 from rdm.tables import pages, render, stage
 from rdm.tables.build import build_table1, verdict
+from rdm.tables.figures import draw_samples
 from rdm.tables.measured import Measured
 from rdm.tables.published import read_published
 from tests.conftest import ROOT
-from tests.tables.handmade import write_floor, write_scores
+from tests.tables.handmade import write_floor, write_sample, write_scores
 
 PUBLISHED = ROOT / "params" / "published.csv"
 EXAMPLE = ROOT / "results" / "example"
@@ -176,9 +178,25 @@ def test_markdown_and_latex_say_what_the_numbers_are(workspace, experiment):
     assert "within 5 % of the paper's value" in render.to_markdown(pages.page1(table, paper_scale))
 
 
-def test_the_picture_shows_baseline_control_and_gated(workspace):
-    import matplotlib.image
+def test_the_picture_is_of_the_gated_systems_of_table1(experiment, tmp_path, monkeypatch):
+    """Not of those of clips: they are sampled by none of its samplers."""
+    monkeypatch.chdir(tmp_path)
+    for number, system in enumerate(experiment.shown_systems("table1")):
+        images = np.full((20, 16, 16, 1), 40 * number, np.uint8)
+        write_sample(experiment, f"ci-{system}-s0", "plain", images, np.arange(20) % 10)
+    picture = imread(draw_samples(experiment, paths.figure("samples")))
+    assert {0, 40, 80, 120, 160, 200} <= set(np.unique((picture[..., 0] * 255).round().astype(int)))
+    assert picture.shape[0] == pytest.approx(110 * (0.5 * 6 + 0.6), abs=1)
 
-    picture = matplotlib.image.imread(workspace / paths.figure("samples"))
+
+def test_a_table_without_gated_rows_has_an_empty_picture(experiment, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    table1 = experiment.tables.table1.model_copy(update={"rows": ()})
+    tables = experiment.tables.model_copy(update={"table1": table1})
+    assert draw_samples(experiment.model_copy(update={"tables": tables}), paths.figure("samples")).is_file()
+
+
+def test_the_picture_shows_baseline_control_and_gated(workspace):
+    picture = imread(workspace / paths.figure("samples"))
     assert picture.shape[0] > 200
     assert np.unique(picture).size > 20
