@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 import yaml
 from click.testing import CliRunner
@@ -27,9 +28,10 @@ def block(name):
     return re.search(rf"<!-- runs in tests/test_readme.py: {name} -->\n```\w+\n(.*?)```", README, re.DOTALL).group(1)
 
 
-def test_the_table_is_that_of_the_example():
-    shown = re.search(r"<!-- table -->\n(.*?)<!-- /table -->", README, re.DOTALL).group(1)
-    table = (EXAMPLE / "table1.md").read_text()
+@pytest.mark.parametrize("name", ["table1", "table2"])
+def test_the_table_is_that_of_the_example(name):
+    shown = re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", README, re.DOTALL).group(1)
+    table = (EXAMPLE / f"{name}.md").read_text()
     assert shown.strip() == table.split("\nText-to-image")[0].strip()
 
 
@@ -90,7 +92,7 @@ def run_lines(text):
 def test_scoring_digits_runs(workspace, monkeypatch):
     """On the smaller experiment that the tests have; the numbers shown are those of the example's run."""
     monkeypatch.setenv("RDM_PARAMS", str(ROOT / "params" / "ci.yaml"))
-    command = block("digits").replace("data/digits", "data/tiny").replace("extractor/digits", "extractor/tiny")
+    command = block("digits").replace("data/digits", "data/tiny")
     [printed] = run_lines(command.replace("digits-dit", "ci-dit").replace("--protocol digits", "--protocol ci"))
     score = json.loads(paths.score("ci-dit-s0", "plain", "ci").read_text())["values"]
     assert f"{score['fid']['value']:.6g}" in printed

@@ -73,7 +73,7 @@ def test_a_gate_file_of_branches_without_beta(tmp_path):
 
 
 def test_a_run_that_is_not_there_is_named(workspace, experiment):
-    with pytest.raises(ArtefactError, match="ci-rdm-f-unsupervised-s0 is not there yet; run `rdm train"):
+    with pytest.raises(ArtefactError, match="ci-rdm-u-unsupervised-s0 is not there yet; run `rdm train"):
         draw_figure5(experiment)
 
 

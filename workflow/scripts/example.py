@@ -1,6 +1,5 @@
-"""Keep the last run of the default experiment as the committed example, and show its table in the README."""
+"""Keep the last run of the default experiment as the committed example, and show its tables in the README."""
 
-import re
 import shutil
 from pathlib import Path
 
@@ -11,8 +10,14 @@ if ",digits," not in (RESULTS / "table1.csv").read_text():
 shutil.rmtree(EXAMPLE, ignore_errors=True)
 shutil.copytree(RESULTS / "figures", EXAMPLE / "figures")
 shutil.copytree(RESULTS / "score", EXAMPLE / "score")
-for table in sorted(RESULTS.glob("table1.*")):
-    shutil.copy(table, EXAMPLE)
-shown = (EXAMPLE / "table1.md").read_text().split("\nText-to-image")[0].strip()
-pattern = re.compile(r"(<!-- table -->\n).*?(<!-- /table -->)", re.DOTALL)
-README.write_text(pattern.sub(lambda marks: f"{marks[1]}{shown}\n{marks[2]}", README.read_text()))
+for preview in sorted(RESULTS.glob("sample/*-s0/*.gif")):
+    (EXAMPLE / "clips").mkdir(exist_ok=True)
+    shutil.copy(preview, EXAMPLE / "clips" / f"{preview.parent.name}.gif")
+for name in ("table1", "table2"):
+    for table in sorted(RESULTS.glob(f"{name}.*")):
+        shutil.copy(table, EXAMPLE)
+    shown = (EXAMPLE / f"{name}.md").read_text().split("\nText-to-image")[0].strip()
+    before, after = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    readme = README.read_text()
+    start, end = readme.index(before) + len(before), readme.index(after)
+    README.write_text(f"{readme[:start]}{shown}\n{readme[end:]}")

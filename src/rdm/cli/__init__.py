@@ -31,7 +31,7 @@ def main() -> None:
     data -> autoencoder -> latents -> train -> sample -> score -> tables
                            extractor ------------------^
 
-    `gates` and `figures` look into what was trained.
+    `gates` and `figures` look into what was trained; `models` imports published weights.
 
     Every verb reads a parameter file and the results of the verbs before it, below the folder results/.
     `snakemake --cores all results/table1.csv` runs them all. Exit codes: 0 done, 1 failed, 2 wrong usage.

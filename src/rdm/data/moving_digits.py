@@ -2,7 +2,7 @@
 
 A digit of half the frame's size starts at the top, at the left or the right border, and drifts to the other one, where
 it turns back. It falls with y ~ t^1.5 and bounces off the ground to half its height, so that a clip played backwards
-looks different. Positions are rounded to cells of `cell` pixels.
+looks different. A slow digit gets half way; a fast one bounces. Positions are rounded to cells of `cell` pixels.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from rdm.data.digits import read_digits
 from rdm.params.schema import MovingDigitsData
 
-DRIFT = {"slow": 1, "fast": 2}  # border to border so many times in one clip
+SPEEDS = {"slow": 0.5, "fast": 1.5}  # in one clip, so many times from border to border, and from the top to the ground
 BOUNCE = 0.5  # of the height fallen
 DIRECTIONS = ("right", "left")
 
@@ -22,18 +22,19 @@ DIRECTIONS = ("right", "left")
 def course(direction: str, speed: str, frames: int, reach: int, cell: int) -> np.ndarray:
     """The top left corner of the digit in each frame, int64 (frames, 2) as (y, x), each from 0 to `reach` pixels."""
     time = np.arange(frames) / (frames - 1)
-    across = DRIFT[speed] * time
+    across = SPEEDS[speed] * time
     x = 1 - np.abs(across % 2 - 1)  # there and back
     if direction == "left":
         x = 1 - x
-    y = _height(DRIFT[speed] * time)
+    y = _height(SPEEDS[speed] * time)
     return np.stack([_rounded(y * reach, cell), _rounded(x * reach, cell)], axis=1)
 
 
 def _height(fallen: np.ndarray) -> np.ndarray:
     """Distance from the top, 0 to 1: the fall ends at time 1, the bounce peaks half way up at 1.5 and ends at 2."""
     bounce = 1 - BOUNCE * (1 - np.square(2 * (fallen - 1) - 1))
-    return np.where(fallen <= 1, np.clip(fallen, 0, 1) ** 1.5, bounce)
+    height: np.ndarray = np.where(fallen <= 1, np.clip(fallen, 0, 1) ** 1.5, bounce)
+    return height
 
 
 def _rounded(pixels: np.ndarray, cell: int) -> np.ndarray:
