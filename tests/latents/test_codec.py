@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from rdm import paths
 from rdm.data import stage as data
@@ -71,6 +72,23 @@ def test_codec_normalises_and_undoes_it():
     assert np.abs(codec.decode(latents).astype(int) - expected).max() <= 1
 
 
+@torch.inference_mode()
+def test_clips_are_coded_frame_by_frame():
+    images = smooth_images()
+    clips = images.reshape(8, 8, 16, 16, 1)
+    random = torch.Generator().manual_seed(0)
+    mean, std = torch.randn(3, 1, 1, generator=random), torch.rand(3, 1, 1, generator=random) + 0.5
+    codec = LatentCodec(fit(PARAMETERS, images, CPU), mean, std)
+    encoded = codec.encode_raw(clips)
+    assert encoded.shape == (8, 8, 3, 8, 8)
+    assert torch.equal(encoded.flatten(0, 1), codec.encode_raw(images))
+    latents = (encoded - mean) / std
+    decoded = codec.decode(latents)
+    assert decoded.shape == clips.shape
+    assert np.array_equal(decoded.reshape(images.shape), codec.decode(latents.flatten(0, 1)))
+    assert len(np.unique(decoded)) > 50
+
+
 def _mean(latents):
     return latents.mean((0, 2, 3))
 
@@ -97,3 +115,25 @@ def test_shards_are_one_set(workspace, experiment, monkeypatch):
     folder = stage.run(experiment, "f4", overwrite=True)
     assert len(list((workspace / folder).glob("*.safetensors"))) == 3
     torch.testing.assert_close(stage.load(experiment, "f4").latents, whole.latents)
+
+
+def test_statistics_of_clips_are_numpys_over_all_axes(workspace, experiment, monkeypatch):
+    """Of all frames of all clips, however they are cut into shards; the last shard is smaller than the others."""
+    for shard in (stage.SHARD, 100):  # 100 frames are 25 clips
+        monkeypatch.setattr(stage, "SHARD", shard)
+        folder = workspace / stage.run(experiment, "ucf-f4", overwrite=True)
+        shards = [load_file(path) for path in sorted(folder.glob("*.safetensors"))]
+        assert [len(content["labels"]) for content in shards] == ([60] if shard > 100 else [25, 25, 10])
+        raw = np.concatenate([content["latents"].numpy() for content in shards]).astype(np.float64)
+        assert raw.shape == (60, 4, 4, 4, 4)
+        facts = stage.read_manifest(experiment, "ucf-f4").facts
+        np.testing.assert_allclose(facts["mean"], raw.mean((0, 1, 3, 4)), rtol=1e-9)
+        np.testing.assert_allclose(facts["std"], raw.std((0, 1, 3, 4)), rtol=1e-9)
+        assert facts["shape"] == [4, 4, 4, 4]
+        loaded = stage.load(experiment, "ucf-f4")
+        column = (1, 1, 4, 1, 1)
+        expected = (raw - raw.mean((0, 1, 3, 4)).reshape(column)) / raw.std((0, 1, 3, 4)).reshape(column)
+        np.testing.assert_allclose(loaded.latents, expected, atol=1e-4)
+        assert loaded.labels.tolist() == data.load(experiment, "ucf", "train").labels.tolist()
+        assert loaded.classes == 10
+    assert stage.load(experiment, "sky-f4").classes == 0

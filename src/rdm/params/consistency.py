@@ -45,6 +45,10 @@ def _check_name_and_snapshots(name: str, entry: Optimisation) -> None:
     for ending in (CONTROL, UNSUPERVISED):
         if name.endswith(ending):
             raise ParameterError(f"train: {name!r} ends in {ending!r}, which is for derived twins; rename it.")
+    if entry.warmup_steps + entry.cooldown_steps > entry.steps:
+        raise ParameterError(
+            f"train: {name}: warmup_steps and cooldown_steps are together more than its {entry.steps} steps."
+        )
     for step in entry.snapshots:
         if step >= entry.steps:
             raise ParameterError(f"train: {name}: snapshots: {step} is not before the end, {entry.steps}.")

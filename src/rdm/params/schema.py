@@ -149,12 +149,13 @@ class Diffusion(Section):
 
 
 class Optimisation(Section):
-    """AdamW at a constant rate, and an exponential moving average that is what gets sampled."""
+    """AdamW at a constant rate, unless it is cooled down, and an exponential moving average that is what gets sampled."""
 
     steps: PositiveInt
     batch: PositiveInt  # global: the same whatever the number of devices
     learning_rate: PositiveFloat
     warmup_steps: Annotated[int, Field(ge=0)] = 0
+    cooldown_steps: Annotated[int, Field(ge=0)] = 0  # at the end, in which the rate falls to a twentieth
     beta2: Fraction = 0.999
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     gradient_clip: PositiveFloat | None = None

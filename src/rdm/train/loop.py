@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ from rdm.progress import progress
 from rdm.randomness import batch_items, generator, seed_of
 from rdm.train.state import TrainingState
 
+LOWEST = 0.05  # of the learning rate, to which it is cooled down
 SAVE_EVERY = 30  # seconds: what a killed run loses at most
 
 
@@ -78,7 +80,7 @@ def fit(model: nn.Module, job: Job, device: torch.device) -> TrainingState:
 def _optimiser(model: nn.Module, job: Job) -> torch.optim.Optimizer:
     """AdamW; gates are a group with a rate and decay of their own: delta and beta are zero where a gate does nothing.
 
-    `base` is the rate after warm-up.
+    `base` is the rate between warm-up and cool-down.
     """
     gates = gate_parameters(model)
     gate_ids = {id(parameter) for parameter in gates}
@@ -93,9 +95,9 @@ def _optimiser(model: nn.Module, job: Job) -> torch.optim.Optimizer:
 def _step(state: TrainingState, job: Job, process: DDIMScheduler, data: tuple[Tensor, Tensor]) -> None:
     """One optimiser step, with everything that belongs to it."""
     optimisation, step = job.optimisation, state.step
-    warmup = min(1.0, (step + 1) / optimisation.warmup_steps) if optimisation.warmup_steps else 1.0
+    factor = rate_factor(optimisation, step)
     for group in state.optimiser.param_groups:
-        group["lr"] = group["base"] * warmup
+        group["lr"] = group["base"] * factor
     supervision = job.gates.supervision if job.gates is not None else None
     with _watched(state.model, supervision) as states:
         loss = training_loss(state.model, process, *draw_batch(job, data, step))
@@ -104,7 +106,7 @@ def _step(state: TrainingState, job: Job, process: DDIMScheduler, data: tuple[Te
     if optimisation.gradient_clip is not None:
         torch.nn.utils.clip_grad_norm_(state.model.parameters(), optimisation.gradient_clip)
     if states and supervision and job.gates:
-        descend(states, term, supervision, job.gates.learning_rate * warmup)
+        descend(states, term, supervision, job.gates.learning_rate * factor)
     state.optimiser.step()
     update_ema(state.ema, state.model, optimisation.ema_decay)
     state.loss_sum += loss.detach()
@@ -113,6 +115,16 @@ def _step(state: TrainingState, job: Job, process: DDIMScheduler, data: tuple[Te
         state.keep_snapshot()
     if state.step % optimisation.log_every == 0 or state.step == optimisation.steps:
         _log(state, _probe(state.model, job, process, data))
+
+
+def rate_factor(optimisation: Optimisation, step: int) -> float:
+    """What the learning rate of a step, counted from 0, is multiplied by: a linear rise to 1, a cosine fall to 1/20."""
+    rise, fall = optimisation.warmup_steps, optimisation.cooldown_steps
+    factor = min(1.0, (step + 1) / rise) if rise else 1.0
+    left = optimisation.steps - step - 1
+    if left < fall:
+        factor *= LOWEST + (1 - LOWEST) * 0.5 * (1 - math.cos(math.pi * left / fall))
+    return factor
 
 
 @contextlib.contextmanager
