@@ -149,7 +149,7 @@ class Diffusion(Section):
 
 
 class Optimisation(Section):
-    """AdamW at a constant rate, unless it is cooled down, and an exponential moving average, which is what is sampled."""
+    """AdamW at a rate that may be cooled down, and an exponential moving average that is what gets sampled."""
 
     steps: PositiveInt
     batch: PositiveInt  # global: the same whatever the number of devices
