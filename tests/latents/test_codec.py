@@ -72,7 +72,6 @@ def test_codec_normalises_and_undoes_it():
     assert np.abs(codec.decode(latents).astype(int) - expected).max() <= 1
 
 
-@torch.inference_mode()
 def test_clips_are_coded_frame_by_frame():
     images = smooth_images()
     clips = images.reshape(8, 8, 16, 16, 1)

@@ -1,6 +1,7 @@
 """Training is a function of (seed, step): exact on resume, the same for gated and ungated, averaged as promised."""
 
 import copy
+import math
 from dataclasses import replace
 
 import pytest
@@ -73,6 +74,53 @@ def test_killed_and_resumed_is_the_same_to_the_last_bit(job, gates, monkeypatch)
     assert all(torch.equal(tensor, weights(whole)[name]) for name, tensor in weights(resumed).items())
 
 
+@pytest.mark.parametrize("gates", [None, GATES], ids=["plain", "gated"])
+def test_a_snapshot_is_the_end_of_a_shorter_training(job, gates, monkeypatch):
+    """To the last bit, whether the run is killed before it, after it, or not at all."""
+    kept = replace(job, gates=gates, optimisation=job.optimisation.model_copy(update={"snapshots": (2, 5)}))
+    expected = {}
+    for steps in (2, 5):
+        short = replace(kept, optimisation=job.optimisation.model_copy(update={"steps": steps}))
+        expected[steps] = fit(start(short), short, CPU).ema.state_dict()
+    whole = fit(start(kept), kept, CPU)
+    last = {name: tensor.clone() for name, tensor in whole.ema.state_dict().items()}
+
+    monkeypatch.setattr(loop, "SAVE_EVERY", -1)
+    step, kills = loop._step, iter([2, 4, 5, 6, None])
+
+    def killed(state, *arguments):
+        if state.step == kill:
+            raise KeyboardInterrupt
+        step(state, *arguments)
+
+    monkeypatch.setattr(loop, "_step", killed)
+    for kill in kills:
+        if kill is None:
+            resumed = fit(start(kept), kept, CPU)
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                fit(start(kept), kept, CPU)
+    for state in (whole, resumed):
+        assert state.snapshots.keys() == expected.keys()
+        for number, weights_then in expected.items():
+            assert state.snapshots[number].keys() == weights_then.keys()
+            assert all(torch.equal(state.snapshots[number][name], tensor) for name, tensor in weights_then.items())
+        assert all(torch.equal(state.ema.state_dict()[name], tensor) for name, tensor in last.items())
+    moved = [name for name, tensor in last.items() if not torch.equal(tensor, expected[5][name])]
+    assert len(moved) > len(last) // 2
+
+
+def test_the_rate_rises_and_falls(job):
+    """A line up to 1 in three steps, half a cosine down to 1/20 in four."""
+    optimisation = job.optimisation.model_copy(update={"warmup_steps": 3, "cooldown_steps": 4})
+    cosine = [0.05 + 0.95 * (1 + math.cos(math.pi * done / 4)) / 2 for done in (1, 2, 3, 4)]
+    expected = [1 / 3, 2 / 3, 1, 1, 1, *cosine]
+    assert [loop.rate_factor(optimisation, step) for step in range(9)] == pytest.approx(expected, rel=1e-12)
+    assert expected[-1] == pytest.approx(0.05)
+    flat = optimisation.model_copy(update={"warmup_steps": 0, "cooldown_steps": 0})
+    assert {loop.rate_factor(flat, step) for step in range(9)} == {1.0}
+
+
 def test_a_state_of_other_parameters_or_a_damaged_one_is_discarded(job, monkeypatch):
     monkeypatch.setattr(loop, "SAVE_EVERY", -1)
     fit(start(job), job, CPU)
@@ -141,6 +189,7 @@ def trained(job, **changes):
     [
         {"learning_rate": 5e-4},
         {"warmup_steps": 0},
+        {"cooldown_steps": 4},
         {"beta2": 0.9},
         {"weight_decay": 0.5},
         {"gradient_clip": None},

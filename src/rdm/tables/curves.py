@@ -48,7 +48,7 @@ def draw_figure6(experiment: Experiment) -> list[Path]:
     axes.set(xlabel="training steps", ylabel=_quality(experiment, curve))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=8)
-    title = f"{experiment.name}: {curve.base} from random weights by residual unit; {over_seeds(experiment)}"
+    title = f"{experiment.name}: {curve.base} from random weights by residual unit; {over_seeds(table)}"
     base = experiment.train.baselines[curve.base].network
     if experiment.variants[f"{curve.base}-rezero"].network != base:
         title += "\nReZero starts from live blocks (adaLN's gates at 1), since α = 0 before adaLN-Zero never learns"
@@ -74,7 +74,7 @@ def draw_figure7(experiment: Experiment) -> list[Path]:
     by_depth.set(xlabel="depth, in blocks", ylabel=_quality(experiment, curve), xticks=sorted(set(table.depth)))
     by_cost.set(xlabel="training, in TFLOP (3 forward passes per item)")
     by_depth.legend(fontsize=8)
-    title = f"{experiment.name}: {curve.base} from random weights, {curve.steps} steps; {over_seeds(experiment)}"
+    title = f"{experiment.name}: {curve.base} from random weights, {curve.steps} steps; {over_seeds(table)}"
     return save_with_numbers("figure7", figure, table, title)
 
 
@@ -86,7 +86,7 @@ def _values(experiment: Experiment, system: str, sampler: str, curve: Curve) -> 
     """Seed -> value and standard error."""
     measured = pick(read_scores(experiment, system, sampler, curve.score), curve.metric, curve.score)
     pairs = zip(measured.values, measured.errors, strict=True)
-    return dict(zip(experiment.seeds, pairs, strict=True))
+    return dict(zip(experiment.seeds_of(system), pairs, strict=True))
 
 
 def _cost(experiment: Experiment, system: str, seed: int) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rdm import paths
+from rdm.errors import UsageError
 from rdm.params import CONTROL, Experiment
 from rdm.provenance.files import whole_file
 from rdm.sample import store
@@ -24,7 +25,7 @@ MARGIN = 1.6  # to the left, for the labels of the lines
 
 def draw_samples(experiment: Experiment, path: Path) -> Path:
     """The same seeds and labels side by side: per gated system of Table 1 a line for its start, control, and itself."""
-    sampler, seed = experiment.tables.table1.picture, experiment.seeds[0]
+    sampler, seed = experiment.tables.table1.picture, _first_seed(experiment, "table1")
     shown = {row.system for row in experiment.tables.table1.rows}
     lines = []
     for gated in (name for name in experiment.train.gated if name in shown):
@@ -40,7 +41,7 @@ def draw_clips(experiment: Experiment, path: Path) -> Path:
 
     Each system by the sampler of its row; its start, if that is not drawn with this sampler, is left out.
     """
-    seed, samplers = experiment.seeds[0], dict[str, str]()
+    seed, samplers = _first_seed(experiment, "table2"), dict[str, str]()
     for cell in experiment.cells("table2"):
         if cell.system in experiment.train.gated and cell.sampler:
             samplers.setdefault(str(cell.system), cell.sampler)
@@ -73,10 +74,10 @@ def save_with_numbers(name: str, figure: Figure, table: pd.DataFrame, title: str
     return [save(figure, paths.figure(name)), numbers]
 
 
-def over_seeds(experiment: Experiment) -> str:
-    """What lines and bands are, in words."""
-    several = len(experiment.seeds) > 1
-    return f"mean and standard deviation over {len(experiment.seeds)} seeds" if several else "one seed"
+def over_seeds(table: pd.DataFrame) -> str:
+    """What lines and bands of these numbers are, in words."""
+    seeds = table["seed"].nunique()
+    return f"mean and standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
 
 
 def plot_over_seeds(axes: Axes, table: pd.DataFrame, x: str, y: str, label: str, marker: str = "o") -> None:
@@ -85,6 +86,15 @@ def plot_over_seeds(axes: Axes, table: pd.DataFrame, x: str, y: str, label: str,
     mean, spread = by_x.mean(), by_x.std().fillna(0.0)
     (line,) = axes.plot(mean.index, mean, marker=marker, markersize=3, label=label)
     axes.fill_between(mean.index, mean - spread, mean + spread, color=line.get_color(), alpha=0.2, linewidth=0)
+
+
+def _first_seed(experiment: Experiment, table: str) -> int:
+    """A seed with which all systems of a table are trained. Raises UsageError if there is none."""
+    systems = experiment.shown_systems(table)
+    for seed in experiment.seeds_of(systems[0]) if systems else ():
+        if all(seed in experiment.seeds_of(system) for system in systems):
+            return seed
+    raise UsageError(f"The systems of {table} have no seed in common, so no picture can compare them; give them one.")
 
 
 def _arms(experiment: Experiment, gated: str) -> dict[str, str]:

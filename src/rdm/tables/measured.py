@@ -81,7 +81,7 @@ def measure(experiment: Experiment, cell: Cell, score: str, control: bool = Fals
     """A cell's numbers; control: those of its ungated twin, None if it has none."""
     if cell.system is None or cell.sampler is None:
         return None if control else Ours(read_published_score(experiment, str(cell.samples), score), "samples")
-    gated, seeds = cell.system in experiment.train.gated, len(experiment.seeds)
+    gated, seeds = cell.system in experiment.train.gated, len(experiment.seeds_of(cell.system))
     if control and not gated:
         return None
     twin = read_scores(experiment, cell.system + CONTROL, cell.sampler, score) if gated else {}
@@ -100,7 +100,7 @@ def pick(scores: Scores, metric: str, score: str) -> Measured:
 
 def read_scores(experiment: Experiment, system: str, sampler: str, score: str) -> Scores:
     """Every metric of a system over its seeds. Raises ArtefactError for a score of other parameters or protocol."""
-    runs = [paths.run_name(experiment.name, system, seed) for seed in experiment.seeds]
+    runs = [paths.run_name(experiment.name, system, seed) for seed in experiment.seeds_of(system)]
     return _over_seeds([_read_run(experiment, run, sampler, score) for run in runs])
 
 

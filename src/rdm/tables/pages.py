@@ -62,9 +62,9 @@ def _text_to_image(table: pd.DataFrame) -> pd.DataFrame:
 
 def _notes1(experiment: Experiment) -> list[str]:
     tables, score = experiment.tables, experiment.tables.table1.score
-    protocol = experiment.protocols[score]
+    protocol, seeds = experiment.protocols[score], _seeds(experiment, "table1")
     notes = [
-        f"Ours: mean ± standard deviation over {len(experiment.seeds)} seeds of training and sampling, at the scale "
+        f"Ours: mean ± standard deviation over {seeds} seeds of training and sampling, at the scale "
         f"`{tables.scale}`, protocol `{experiment.score[score].protocol}`: {_rules(protocol)}.",
     ]
     if not protocol.paper_scale:
@@ -81,6 +81,12 @@ def _notes1(experiment: Experiment) -> list[str]:
         "Floor: real images of the other split under the same protocol.",
         ORIGIN.format("images"),
     ]
+
+
+def _seeds(experiment: Experiment, table: str) -> str:
+    """With how many seeds the systems of a table are trained: `3`, or `2 to 3`."""
+    counts = {len(experiment.seeds_of(system)) for system in experiment.shown_systems(table)} or {0}
+    return str(max(counts)) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
 
 
 def _rules(protocol: Protocol) -> str:
@@ -117,8 +123,8 @@ def _origins(row: pd.Series) -> str:
 
 
 def _notes2(experiment: Experiment) -> list[str]:
-    scale, seeds = experiment.tables.scale, len(experiment.seeds)
-    if seeds > 1:
+    scale, seeds = experiment.tables.scale, _seeds(experiment, "table2")
+    if seeds != "1":
         ours = (
             f"mean ± standard deviation over {seeds} seeds of training and sampling, at the scale `{scale}`. A single "
         )

@@ -30,7 +30,7 @@ def draw_figure5(experiment: Experiment) -> list[Path]:
     systems = experiment.figures.figure5.systems
     for gated in systems:
         for arm, system in experiment.arms_of(gated).items():
-            for seed in experiment.seeds:
+            for seed in experiment.seeds_of(system):
                 for line in map(json.loads, _file(experiment, system, seed, "log.jsonl").open(encoding="utf-8")):
                     if line["step"] in experiment.figures.figure5.steps and line["sensitivity"] is not None:
                         # log(n_i / n_L); the last state is what the others are measured by
@@ -56,7 +56,7 @@ def draw_gates(experiment: Experiment) -> list[Path]:
     """What the gates learnt: gates.csv, a row per seed and unit, and gates.png, alpha and beta by depth."""
     systems, rows = experiment.figure_systems("gates"), []
     for system in systems:
-        for seed in experiment.seeds:
+        for seed in experiment.seeds_of(system):
             file = _file(experiment, system, seed, "gates.safetensors")
             rows += [{"system": system, "seed": seed, **row} for row in read_gates(file)]
     if not systems:
@@ -102,7 +102,7 @@ def _file(experiment: Experiment, system: str, seed: int, name: str) -> Path:
 def _written(name: str, figure: Figure, table: pd.DataFrame, experiment: Experiment) -> list[Path]:
     for axes in figure.axes:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return save_with_numbers(name, figure, table, f"{experiment.name}: {over_seeds(experiment)}")
+    return save_with_numbers(name, figure, table, f"{experiment.name}: {over_seeds(table)}")
 
 
 FIGURES: dict[str, Callable[[Experiment], list[Path]]] = {

@@ -1,0 +1,203 @@
+"""A run from the files of other runs: what it learns from, where it starts, what it keeps, and what it cost."""
+
+import copy
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from rdm import paths
+from rdm.latents import stage as latents
+from rdm.models.cost import forward_flops
+from rdm.models.gates import attach_gates
+from rdm.models.zoo import build_network
+from rdm.params.gates import Gates
+from rdm.params.schema import DiT
+from rdm.provenance.manifest import read
+from rdm.randomness import seed_of
+from rdm.train import loop, stage
+from rdm.train.loop import Job, fit
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def trained(workspace, experiment):
+    """trained(system, **changes) -> the folder of a run of seed 0, trained anew with other values of its recipe."""
+
+    def run(system, **changes):
+        section = "gated" if system in experiment.train.gated else "baselines"
+        entries = getattr(experiment.train, section)
+        train = {section: entries | {system: entries[system].model_copy(update=changes)}}
+        changed = experiment.model_copy(update={"train": experiment.train.model_copy(update=train)})
+        return workspace / stage.run(changed, f"ci-{system}-s0", overwrite=True)
+
+    return run
+
+
+def weights_of(folder, name="model"):
+    return load_file(folder / f"{name}.safetensors")
+
+
+def equal(first, second):
+    return first.keys() == second.keys() and all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+
+
+# ---------------------------------------------------------------- what it learns from, where it starts
+
+
+def test_a_network_for_images_learns_the_frames_of_clips(workspace, experiment):
+    """Trained by hand on all frames, each with its clip's label."""
+    clips = latents.load(experiment, "ucf-f4")
+    frames = torch.stack([clips.latents[clip, frame] for clip in range(60) for frame in range(4)])
+    labels = torch.tensor([int(label) for label in clips.labels for _ in range(4)])
+    entry = experiment.train.baselines["ucf-frames"]
+    state = workspace / "state"
+    job = Job(entry, entry.diffusion, None, frames, labels, 10, seed_of(0, "train"), "by hand", state)
+    network = build_network(entry.network, [4, 4, 4], 10, 0)
+    by_hand = fit(network, job, CPU).ema.state_dict()
+    assert equal(weights_of(workspace / paths.train("ci-ucf-frames-s0")), by_hand)
+    # of frames in another order, something else is learnt
+    turned = fit(build_network(entry.network, [4, 4, 4], 10, 0), Job(**{**vars(job), "latents": frames.flip(0)}), CPU)
+    assert not equal(turned.ema.state_dict(), by_hand)
+
+
+def test_a_latte_starts_from_the_frames_network(workspace, experiment, trained):
+    """At a rate of nothing it stays where it starts: spatial blocks and all else the DiT's, temporal blocks its own."""
+    frames = workspace / paths.train("ci-ucf-frames-s0")
+    start, entry = weights_of(frames), experiment.train.baselines["ucf-latte"]
+    folder = trained("ucf-latte", steps=1, learning_rate=1e-30, cooldown_steps=0)
+    kept = weights_of(folder)
+    fresh = build_network(entry.network, [4, 4, 4, 4], 10, 0).state_dict()
+    assert kept.keys() == fresh.keys()
+    for name, tensor in kept.items():
+        temporal = name.startswith("transformer_blocks.1.")
+        assert name.startswith("transformer_blocks.0.") or temporal or not name.startswith("transformer_blocks.")
+        expected = fresh[name] if temporal else start[name]
+        torch.testing.assert_close(tensor, expected, rtol=0, atol=1e-20)
+    assert sum(not torch.equal(start[name], fresh[name]) for name in start) > 10  # of the trained one, and no other
+    made_of = json.loads((folder / "manifest.json").read_text())["recipe"]["inputs"]
+    assert made_of["start"] == read(frames, "").digest
+    unlike = weights_of(trained("ucf-latte"))
+    assert all(not torch.equal(unlike[name], tensor) for name, tensor in kept.items() if name.endswith("weight"))
+
+
+# ---------------------------------------------------------------- snapshots
+
+
+@pytest.mark.parametrize("system", ["dit", "rdm-f", "rdm-u"])
+def test_snapshots_are_files_of_their_own(workspace, experiment, trained, system):
+    """Those of a run of four steps at its second are the result of a run of two, also if it was killed after it."""
+    names = ["model", *(["gates"] if system.startswith("rdm") else [])]
+    two = copied(trained(system, steps=2), names)
+    whole = trained(system, snapshots=(2,))
+    assert copied(whole, [f"{name}-step2" for name in names]) == two
+    files = {path.name: path.read_bytes() for path in whole.iterdir() if path.name != "manifest.json"}
+    assert {name for name in files if name.endswith(".safetensors")} == {
+        f"{name}{at}.safetensors" for name in names for at in ("", "-step2")
+    }
+    assert copied(whole, names) != two
+    step, saved = loop._step, []
+
+    def killed(state, *arguments):
+        if state.step == 3:
+            saved.append(list(state.snapshots))
+            raise KeyboardInterrupt
+        step(state, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "SAVE_EVERY", -1)
+        patch.setattr(loop, "_step", killed)
+        with pytest.raises(KeyboardInterrupt):
+            trained(system, snapshots=(2,))
+    assert saved == [[2]]
+    assert (workspace / paths.train_state(f"ci-{system}-s0")).is_file()
+    again = trained(system, snapshots=(2,))
+    assert {path.name: path.read_bytes() for path in again.iterdir() if path.name != "manifest.json"} == files
+
+
+def copied(folder, names):
+    return [(folder / f"{name}.safetensors").read_bytes() for name in names]
+
+
+def test_a_snapshot_is_loaded_with_its_own_gates(workspace, experiment):
+    """Figure 6's runs keep the weights of step 2 beside those of the end."""
+    run = "ci-dit-rdm-s0"
+    folder = workspace / paths.train(run)
+    for step, at in ((2, "-step2"), (None, "")):
+        network = stage.load(experiment, run, CPU, step).network
+        own = {name.removesuffix(".delta"): p for name, p in network.named_parameters() if name.endswith("delta")}
+        stored = weights_of(folder, f"gates{at}")
+        deltas = [tensor for name, tensor in stored.items() if name.endswith("delta")]
+        assert len(own) == len(deltas) == 2
+        assert all(any(torch.equal(tensor, parameter) for parameter in own.values()) for tensor in deltas)
+        plain = weights_of(folder, f"model{at}")
+        assert all(torch.equal(dict(network.state_dict())[name], plain[name]) for name in ("proj_out_2.weight",))
+    assert not torch.equal(weights_of(folder, "model-step2")["proj_out_2.weight"], plain["proj_out_2.weight"])
+
+
+# ---------------------------------------------------------------- what it cost
+
+
+def parameters_of_a_dit(width, depth, patch, channels, classes):
+    block = 4 * (width**2 + width) + (8 * width**2 + 5 * width) + 6 * (width**2 + width)
+    time, label = 256 * width + width + width**2 + width, (classes + 1) * width
+    ends = channels * patch**2 * width + width + 2 * (width**2 + width) + (width + 1) * patch**2 * channels
+    return depth * block + time + label + ends
+
+
+def flops_of_a_dit(width, depth, patch, channels, size):
+    """Twice the multiplications of each linear layer, of queries with keys, and of weights with values."""
+    tokens = (size // patch) ** 2
+    block = tokens * 12 * width**2 + 2 * tokens**2 * width + 6 * width**2  # the last: adaLN, once for all tokens
+    ends = 2 * tokens * patch**2 * channels * width + 256 * width + width**2 + 2 * width**2
+    return 2 * (depth * block + ends)
+
+
+def test_facts_are_those_of_the_network(workspace, experiment):
+    facts = {name: read(paths.train(f"ci-{name}-s0"), "").facts for name in ("dit", "rdm-f", "dit-depth1")}
+    sizes = {"width": 16, "patch": 2, "channels": 4}
+    for name, depth in (("dit", 2), ("dit-depth1", 1)):
+        assert facts[name]["parameters"] == parameters_of_a_dit(depth=depth, classes=10, **sizes)
+        assert facts[name]["forward_flops"] == flops_of_a_dit(depth=depth, size=4, **sizes)
+    assert facts["rdm-f"]["parameters"] == facts["dit"]["parameters"] + 2 * 2 * 16  # alpha and beta, a channel each
+    assert facts["rdm-f"]["forward_flops"] == facts["dit"]["forward_flops"]  # gates multiply no matrices
+
+
+class Plain(nn.Module):
+    """Two linear layers and a convolution, (3, 4, 4) -> 5."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolve = nn.Conv2d(3, 2, 3, padding=1)
+        self.first, self.second = nn.Linear(32, 7), nn.Linear(7, 5, bias=False)
+
+    def forward(self, latents, timesteps, labels):
+        return self.second(self.first(self.convolve(latents).flatten(1)) + timesteps[:, None] + labels[:, None])
+
+
+def test_flops_of_a_plain_network_by_hand():
+    assert forward_flops(Plain(), [3, 4, 4]) == 2 * (2 * 3 * 9 * 16 + 32 * 7 + 7 * 5)
+
+
+def test_flops_of_the_largest_dit_are_the_published_ones():
+    """DiT-XL/2 at 256x256: 118.64 GMAC (Peebles & Xie, 2023), which counts what predicts the variance, too."""
+    largest = DiT(kind="dit", width=1152, depth=28, heads=16, patch=2)
+    with torch.device("meta"):
+        network = build_network(largest, [4, 32, 32], 1000, 0)
+    found = forward_flops(network, [4, 32, 32])
+    assert found == flops_of_a_dit(1152, 28, 2, 4, 32)
+    assert found / 1e9 == pytest.approx(237.2, abs=0.05)
+    assert found / 2e9 == pytest.approx(118.64, rel=1e-3)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    assert parameters == parameters_of_a_dit(1152, 28, 2, 4, 1000)
+    assert parameters / 1e6 == pytest.approx(675, rel=2e-3)
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_flops_do_not_depend_on_the_device(device):
+    small = DiT(kind="dit", width=32, depth=3, heads=4, patch=2)
+    network = attach_gates(build_network(small, [4, 8, 8], 10, 0), Gates(learning_rate=1.0))
+    assert forward_flops(copy.deepcopy(network).to(device), [4, 8, 8]) == flops_of_a_dit(32, 3, 2, 4, 8)
