@@ -31,6 +31,11 @@ def experiment():
     return params.load(CI)
 
 
+def altered(experiment, **sections):
+    """The experiment with other sections; model_copy would keep what it has already derived from the old ones."""
+    return type(experiment)(**{name: getattr(experiment, name) for name in type(experiment).model_fields} | sections)
+
+
 @pytest.fixture
 def write_params(tmp_path):
     """Write a changed copy of ci.yaml: `change` edits the parsed content in place. Returns the file's path."""

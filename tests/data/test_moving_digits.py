@@ -10,6 +10,7 @@ from rdm.data import stage
 from rdm.data.digits import read_digits
 from rdm.data.moving_digits import DIRECTIONS, course, open_moving_digits
 from rdm.params.schema import MovingDigitsData
+from tests.conftest import altered
 
 TINY = MovingDigitsData(
     source="moving_digits",
@@ -182,7 +183,7 @@ def stored(tmp_path, monkeypatch, experiment):
 
     def run(name="ucf", overwrite=False, **changes):
         data = experiment.data | {name: experiment.data[name].model_copy(update=changes)}
-        changed_experiment = experiment.model_copy(update={"data": data})
+        changed_experiment = altered(experiment, data=data)
         stage.run(changed_experiment, name, overwrite)
         return changed_experiment
 

@@ -19,6 +19,7 @@ from rdm.provenance.manifest import read
 from rdm.randomness import seed_of
 from rdm.train import loop, stage
 from rdm.train.loop import Job, fit
+from tests.conftest import altered
 
 CPU = torch.device("cpu")
 
@@ -31,7 +32,7 @@ def trained(workspace, experiment):
         section = "gated" if system in experiment.train.gated else "baselines"
         entries = getattr(experiment.train, section)
         train = {section: entries | {system: entries[system].model_copy(update=changes)}}
-        changed = experiment.model_copy(update={"train": experiment.train.model_copy(update=train)})
+        changed = altered(experiment, train=experiment.train.model_copy(update=train))
         return workspace / stage.run(changed, f"ci-{system}-s0", overwrite=True)
 
     return run
