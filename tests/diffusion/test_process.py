@@ -80,14 +80,60 @@ def test_a_sample_is_a_function_of_its_key():
     assert len({tuple(sample.flatten().tolist()) for sample in together}) == 3
 
 
+def test_clips_are_drawn_like_images():
+    """Of a model that looks at each frame alone, a clip is what an image as tall as all its frames would be."""
+    diffusion, sampler = Diffusion(target="v"), Sampler(steps=3, eta=1.0, guidance=2.0, batch=2)
+    keys, labels = [(0, 0), (0, 1)], torch.tensor([3, 5])
+
+    def toy(noisy, timesteps, labels):
+        expand = [-1, *[1] * (noisy.ndim - 1)]
+        return noisy.sin() * timesteps.view(expand) / 1000 + labels.view(expand) / 10
+
+    clips = draw_latents(toy, diffusion, sampler, [5, 4, 2, 2], labels, 9, keys)
+    tall = draw_latents(toy, diffusion, sampler, [20, 2, 2], labels, 9, keys)
+    assert clips.shape == (2, 5, 4, 2, 2)
+    assert torch.equal(clips.flatten(1, 2), tall)
+    assert len(clips.flatten().unique()) == clips.numel()
+
+
+def constant(latents, timesteps, labels):
+    """The label, plus ten times the timestep, in every place."""
+    own = labels + 10 * timesteps
+    return own.float().view(-1, *[1] * (latents.ndim - 1)).expand_as(latents)
+
+
 def test_guidance():
     """unconditional + scale * (conditional - unconditional), with the null label for the former."""
-
-    def model(latents, timesteps, labels):
-        return labels.float().view(-1, 1) + 10 * timesteps.view(-1, 1)
-
     latents, labels = torch.zeros(2, 1), torch.tensor([3, 4])
-    assert guided(model, latents, torch.tensor(1), labels, 7, 1.0).flatten().tolist() == [13, 14]
-    assert guided(model, latents, torch.tensor(1), labels, 7, 1.5).flatten().tolist() == [11, 12.5]
-    assert network_calls(Sampler(steps=5, batch=1)) == 5
-    assert network_calls(Sampler(steps=5, guidance=1.5, batch=1)) == 10
+    plain, guiding = Sampler(steps=5, batch=1), Sampler(steps=5, guidance=1.5, batch=1)
+    assert guided(constant, latents, torch.tensor(1), labels, 7, plain).flatten().tolist() == [13, 14]
+    assert guided(constant, latents, torch.tensor(1), labels, 7, guiding).flatten().tolist() == [11, 12.5]
+    assert network_calls(plain) == 5
+    assert network_calls(guiding) == 10
+
+
+@pytest.mark.parametrize("frames", [(), (5,)], ids=["images", "clips"])
+@pytest.mark.parametrize("free", [1, 3])
+def test_guidance_of_the_first_channels(frames, free):
+    """The others are those of the conditional prediction; here 13 and 14, where guidance makes 11 and 12.5."""
+    latents, labels = torch.zeros(2, *frames, 4, 3, 3), torch.tensor([3, 4])
+    sampler = Sampler(steps=5, guidance=1.5, guided_channels=free, batch=1)
+    found = guided(constant, latents, torch.tensor(1), labels, 7, sampler)
+    assert found.shape == latents.shape
+    for item, (mixed, conditional) in zip(found, [(11, 13), (12.5, 14)], strict=True):
+        assert (item[..., :free, :, :] == mixed).all()
+        assert (item[..., free:, :, :] == conditional).all()
+    whole = guided(constant, latents, torch.tensor(1), labels, 7, sampler.model_copy(update={"guided_channels": None}))
+    assert torch.equal(whole, torch.tensor([11, 12.5]).view(-1, *[1] * (latents.ndim - 1)).expand_as(latents))
+
+
+def test_guided_channels_change_what_is_drawn():
+    """In a model whose channels do not mix, those beyond are what is drawn without guidance, the first are not."""
+    diffusion, keys, labels = Diffusion(target="v"), [(0, 0), (0, 1)], torch.tensor([3, 5])
+    drawn = {}
+    for free, scale in ((None, 1.0), (None, 2.0), (3, 2.0)):
+        sampler = Sampler(steps=4, guidance=scale, guided_channels=free, batch=2)
+        drawn[free, scale] = draw_latents(constant, diffusion, sampler, [2, 4, 3, 3], labels, 9, keys)
+    assert torch.equal(drawn[3, 2.0][:, :, :3], drawn[None, 2.0][:, :, :3])
+    assert torch.equal(drawn[3, 2.0][:, :, 3:], drawn[None, 1.0][:, :, 3:])
+    assert not torch.isclose(drawn[None, 1.0], drawn[None, 2.0]).any()

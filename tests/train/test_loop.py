@@ -1,7 +1,6 @@
 """Training is a function of (seed, step): exact on resume, the same for gated and ungated, averaged as promised."""
 
 import copy
-import math
 from dataclasses import replace
 
 import pytest
@@ -108,17 +107,6 @@ def test_a_snapshot_is_the_end_of_a_shorter_training(job, gates, monkeypatch):
         assert all(torch.equal(state.ema.state_dict()[name], tensor) for name, tensor in last.items())
     moved = [name for name, tensor in last.items() if not torch.equal(tensor, expected[5][name])]
     assert len(moved) > len(last) // 2
-
-
-def test_the_rate_rises_and_falls(job):
-    """A line up to 1 in three steps, half a cosine down to 1/20 in four."""
-    optimisation = job.optimisation.model_copy(update={"warmup_steps": 3, "cooldown_steps": 4})
-    cosine = [0.05 + 0.95 * (1 + math.cos(math.pi * done / 4)) / 2 for done in (1, 2, 3, 4)]
-    expected = [1 / 3, 2 / 3, 1, 1, 1, *cosine]
-    assert [loop.rate_factor(optimisation, step) for step in range(9)] == pytest.approx(expected, rel=1e-12)
-    assert expected[-1] == pytest.approx(0.05)
-    flat = optimisation.model_copy(update={"warmup_steps": 0, "cooldown_steps": 0})
-    assert {loop.rate_factor(flat, step) for step in range(9)} == {1.0}
 
 
 def test_a_state_of_other_parameters_or_a_damaged_one_is_discarded(job, monkeypatch):
