@@ -8,7 +8,6 @@ from rdm.errors import ParameterError, UsageError
 from rdm.params.dependencies import of_score
 from tests.conftest import CI, ROOT
 
-
 VIDEOS = {"source": "videos", "image_size": 16, "train": "x", "frames": 4, "stride": 1, "labelled": True}
 
 
@@ -97,7 +96,7 @@ def test_every_shipped_file_is_valid(name):
         (lambda c: c["train"]["baselines"]["dit"].update(start="ucf-frames"), "a Latte starts from a dit"),
         (lambda c: c["train"]["baselines"]["ucf-latte"].update(seeds=[1]), "'ucf-frames', its start, is not.*with 1"),
         (lambda c: c["train"]["baselines"]["dit"].update(seeds=[1, 1]), "dit.seeds.*or one twice"),
-        (lambda c: c["train"]["baselines"]["sky-latte"].update(warmup_steps=3), "together more than its 4 steps"),
+        (lambda c: c["train"]["baselines"]["ucf-latte"].update(warmup_steps=3), "together more than its 4 steps"),
         (lambda c: c["train"]["baselines"]["dit"].update(snapshots=[4]), "snapshots: 4 is not before the end, 4"),
         (
             lambda c: c["train"]["baselines"]["dit"].update(
@@ -110,7 +109,7 @@ def test_every_shipped_file_is_valid(name):
         (lambda c: c["score"].update(twice=c["score"]["ucf-clips"]), "scored by 'ci_clips' twice"),
         (lambda c: c["score"]["sky-clips"]["extractor"].update(channels=[8] * 4), "of clips 8 frames, too"),
         (lambda c: c["data"].update(ucf=VIDEOS), "its reference is the test split, 'ucf' has none"),
-        (lambda c: c["data"].update(ucf=VIDEOS | {"stride": 3}), "is for real clips of stride 1, 'ucf' has 3"),
+        (lambda c: c["data"].update(ucf=VIDEOS | {"stride": 3}), "is for clips of stride 1, 'ucf' has 3"),
         (lambda c: c["data"].update(ucf=VIDEOS | {"labelled": False}), "has no labels that a classifier could learn"),
         (lambda c: c["data"]["ucf"].update(cell=3), "image_size: 16 is not a multiple of 6"),
         (lambda c: c["data"]["ucf"].update(frames=1), "data.ucf.*frames"),

@@ -126,7 +126,7 @@ def _check_protocol(where: str, score: Score, protocol: Protocol, data: Data) ->
     stride = protocol.clips.reference.stride if protocol.clips is not None else 1
     if isinstance(data, VideosData) and data.stride != stride:
         raise ParameterError(
-            f"{where}.protocol: {score.protocol!r} is for real clips of stride {stride}, {score.data!r} has {data.stride}."
+            f"{where}.protocol: {score.protocol!r} is for clips of stride {stride}, {score.data!r} has {data.stride}."
         )
     if isinstance(data, VideosData) and data.test is None and protocol.reference == "test":
         raise ParameterError(f"{where}.protocol: its reference is the test split, {score.data!r} has none.")
