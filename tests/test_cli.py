@@ -23,6 +23,7 @@ VERBS = [
     "tables",
     "figures",
     "gates",
+    "models",
     "params",
 ]
 
@@ -66,6 +67,31 @@ def test_unknown_names(workspace):
     fails(rdm("train", "ci-dti-s0"), 2, "'ci-dti-s0'", "'ci-dit-s0'")
     fails(rdm("sample", "ci-dit-s5"), 2, "'ci-dit-s5'", "'ci-dit-s0'")
     fails(rdm("score", "ci-dit-s0", "ci-dit-s7"), 2, "'ci-dit-s7'", "'ci-dit-s0'")
+    fails(rdm("score", "floor"), 2, "nothing to score named 'floor'", "'floor-images'")
+    fails(rdm("score", "floor-ucf"), 2, "'floor-ucf'", "'floor-ucf-clips'")
+    fails(rdm("extractor", "image"), 2, "no score 'image'", "'images'")
+    fails(rdm("extractor", "tiny"), 2, "no score 'tiny'", "images, sky-clips, ucf-clips, ucf-frames")
+    fails(rdm("tables", "table3"), 2, "no table 'table3'", "'table")
+    fails(rdm("figures", "figure8"), 2, "no figure 'figure8'", "'figure")
+
+
+def test_names_that_are_missing(workspace):
+    for verb in ("data", "autoencoder", "latents", "extractor", "train", "sample", "score", "figures"):
+        done = rdm(verb)
+        assert done.exit_code == 2, verb
+        assert "Missing argument" in done.stderr
+
+
+def test_what_a_parameter_file_leaves_out(workspace, write_params):
+    """An experiment without videos and curves has no Table 2 and no Figures 6 and 7."""
+
+    def less(content):
+        del content["tables"]["table2"], content["figures"]["figure6"], content["figures"]["figure7"]
+
+    changed = write_params(less)
+    fails(rdm("tables", "table2", params=changed), 2, "no table 'table2'", "'table1'")
+    for name in ("figure6", "figure7"):
+        fails(rdm("figures", name, params=changed), 2, f"no figure {name!r}", "'figure5'")
 
 
 def test_bad_parameters(workspace, write_params):
@@ -86,16 +112,17 @@ def test_params_show_and_check(write_params):
     assert shown["train"]["baselines"]["dit"]["weight_decay"] == 0  # defaults are shown, too
     assert "ci-rdm-f-control-s0" in shown["runs"]
     assert "weight_decay" in rdm("params", "show").output
-    assert "fine (8 runs)" in rdm("params", "check", str(CI), params=None).output
+    # five baselines; four gated systems, each with a control and a twin without supervision; Figures 6 and 7
+    assert f"fine ({5 + 4 * 3 + 5 + 2 * 2} runs)" in rdm("params", "check", str(CI), params=None).output
 
 
 def test_missing_and_damaged_inputs(workspace):
     images = workspace / paths.data("tiny") / "test_images.npy"
     content = images.read_bytes()
     images.write_bytes(content[:-1] + b"\x07")
-    fails(rdm("score", "floor"), 1, "test_images.npy is damaged", "rdm data tiny")
+    fails(rdm("score", "floor-images"), 1, "test_images.npy is damaged", "rdm data tiny")
     images.unlink()
-    fails(rdm("score", "floor"), 1, "test_images.npy is missing", "rdm data tiny")
+    fails(rdm("score", "floor-images"), 1, "test_images.npy is missing", "rdm data tiny")
     shutil.rmtree(workspace / "results")
     fails(rdm("autoencoder", "f4"), 1, "not there yet", "rdm data tiny")
     fails(rdm("train", "ci-dit-s0"), 1, "not there yet", "rdm latents f4")
@@ -129,9 +156,8 @@ def test_a_device_that_is_not_there(workspace, write_params):
     fails(rdm("sample", "ci-dit-s0", params=changed), 2, "'cuda:7' is not available", "device: auto")
 
 
-def test_an_unknown_figure(workspace):
-    fails(rdm("figures", "figure6"), 2, "no figure 'figure6'", "'figure5'")
-    fails(rdm("figures", "figure5"), 1, "ci-rdm-f-unsupervised-s0 is not there yet")
+def test_a_figure_of_runs_that_are_not_there(workspace):
+    fails(rdm("figures", "figure5"), 1, "ci-rdm-u-unsupervised-s0 is not there yet")
 
 
 def test_tables_as_json(workspace):

@@ -6,12 +6,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from rdm import paths
 from rdm.data import stage as data
-from rdm.models.gates import attach_gates, gates_of
+from rdm.data.sources import open_videos
+from rdm.diffusion.sampling import draw_latents
+from rdm.latents import stage as latents
+from rdm.models.gates import attach_gates, gates_of, load_gates
+from rdm.models.zoo import build_network
 from rdm.params.gates import Gates
 from rdm.sample import stage, store
+from tests.conftest import altered
 
 CPU = torch.device("cpu")
 RUN = "ci-rdm-f-s0"
@@ -19,10 +25,10 @@ RUN = "ci-rdm-f-s0"
 
 @pytest.fixture
 def draw(workspace, experiment):
-    """draw(start, batch, run=..., edit=...) -> images of the plain sampler; `edit` changes the network before."""
+    """draw(start, batch, run=..., sampler=..., edit=...) -> items; `edit` changes the network before."""
 
-    def images(start, batch, run=RUN, edit=lambda network: network):
-        drawing = stage.prepare_drawing(experiment, run, "plain", CPU)
+    def images(start, batch, run=RUN, sampler="plain", edit=lambda network: network):
+        drawing = stage.prepare_drawing(experiment, run, sampler, CPU)
         edit(drawing.trained.network)
         return replace(drawing, sampler=drawing.sampler.model_copy(update={"batch": batch})).batch(start)
 
@@ -36,12 +42,73 @@ def test_stored_images_are_those_drawn_alone(draw, experiment):
     assert np.array_equal(draw(300, 60), stored.images[300:360])
 
 
-def test_batch_size_does_not_matter(draw):
+def test_stored_clips_are_those_drawn_alone(draw, experiment):
+    for sampler in ("clips", "clips-guided"):
+        stored = store.load(experiment, "ci-ucf-latte-s0", sampler)
+        assert stored.images.shape == (60, 4, 16, 16, 1)
+        assert stored.images.dtype == np.uint8
+        assert len(stored.labels) == 60
+        assert np.array_equal(draw(40, 20, "ci-ucf-latte-s0", sampler), stored.images[40:60])
+
+
+@pytest.mark.parametrize(
+    ("run", "sampler"), [(RUN, "plain"), ("ci-ucf-rdm-s0", "clips-guided"), ("ci-sky-latte-s0", "clips")]
+)
+def test_batch_size_does_not_matter(draw, run, sampler):
     """Matrix products of other sizes round differently; what is seen, in 256 levels, is the same."""
-    whole = draw(0, 8).astype(int)
+    whole = draw(0, 8, run, sampler).astype(int)
+    assert len({item.tobytes() for item in whole}) == 8
     for batch in (1, 3):
-        parts = np.concatenate([draw(start, batch) for start in range(0, 8, batch)])[:8]
+        parts = np.concatenate([draw(start, batch, run, sampler) for start in range(0, 8, batch)])[:8]
         assert np.abs(parts - whole).max() <= 1
+
+
+def test_a_sampler_with_a_step_draws_from_the_snapshot(workspace, experiment):
+    """Figure 6's runs: by hand from the weights that were kept after two of four steps."""
+    run, drawn = "ci-dit-rdm-s0", {}
+    codec = latents.load_codec(experiment, "f4", CPU)
+    baseline, chosen = experiment.baseline("dit-rdm"), experiment.sample["plain"]
+    labels = data.load(experiment, "tiny", "test").labels[:60]
+    for name, at in (("plain-step2", "-step2"), ("plain", "")):
+        network = build_network(baseline.network, [4, 4, 4], 10, seed=0)
+        network.load_state_dict(load_file(paths.train(run) / f"model{at}.safetensors"))
+        load_gates(network, paths.train(run) / f"gates{at}.safetensors").eval()
+        keys = [(0, index) for index in range(60)]
+        noise = draw_latents(network, baseline.diffusion, chosen, [4, 4, 4], torch.from_numpy(labels), 10, keys)
+        drawn[name] = codec.decode(noise)
+        stored = store.load(experiment, run, name)
+        assert np.array_equal(stored.images[:60], drawn[name])
+        assert np.array_equal(stored.labels[:60], labels)
+    assert not np.array_equal(drawn["plain-step2"], drawn["plain"])
+
+
+@pytest.mark.parametrize(("run", "sampler"), [("ci-ucf-latte-s0", "clips-guided"), ("ci-sky-rdm-s0", "clips")])
+def test_previews_of_clips_can_be_watched(workspace, experiment, tmp_path, run, sampler):
+    """Twenty clips in five columns of 64 pixels, each in a border of 2."""
+    clips = store.load(experiment, run, sampler).images[:20, ..., 0]
+    large = np.pad(clips.repeat(4, axis=2).repeat(4, axis=3), ((0, 0), (0, 0), (2, 0), (2, 0)), constant_values=128)
+    grid = large.reshape(4, 5, 4, 66, 66).transpose(2, 0, 3, 1, 4).reshape(4, 264, 330)
+    grid = np.pad(grid, ((0, 0), (0, 2), (0, 2)), constant_values=128)
+    for suffix in ("mp4", "gif"):
+        (tmp_path / suffix).mkdir()
+        shutil.copy(paths.preview(run, sampler, suffix), tmp_path / suffix)
+        videos = open_videos(tmp_path / suffix)
+        assert (videos.count, videos.frame_shape) == (1, (266, 332, 3))
+        if suffix == "mp4":
+            assert videos.length(0) == 4
+        first = videos.read(0, [0])[0].astype(int)
+        assert np.abs(first - grid[0][..., None]).mean() < 3
+
+
+def test_only_clips_have_previews(workspace, experiment):
+    of_clips = {
+        (run, sampler)
+        for run, (system, _) in experiment.runs.items()
+        for sampler in experiment.samplers_of(system)
+        if experiment.data_of(system) in ("ucf", "sky")
+    }
+    for suffix in ("mp4", "gif"):
+        assert {(path.parent.name, path.stem) for path in paths.RESULTS.rglob(f"*.{suffix}")} == of_clips
 
 
 @pytest.mark.parametrize(
@@ -82,15 +149,19 @@ def test_an_interrupted_sampling_keeps_its_shards(workspace, experiment, monkeyp
 
 def test_reference_labels_have_exact_proportions(workspace, experiment):
     reference = data.load(experiment, "tiny", "test").labels
-    labels = stage.deal_labels(experiment, 10, seed=0)
+    labels = stage.deal_labels(experiment, "tiny", 10, seed=0)
     assert np.array_equal(np.bincount(labels), np.bincount(reference))
     assert (np.diff(labels) < 0).any()
+    clips = data.load(experiment, "ucf", "test").labels
+    assert np.array_equal(stage.deal_labels(experiment, "ucf", 10, seed=0), clips)
+    assert not np.array_equal(labels[:60], clips)
 
 
 def test_balanced_and_random_labels(experiment):
     def deal(kind, seed=0):
-        protocol = experiment.protocol.model_copy(update={"labels": kind, "samples": 5000})
-        return stage.deal_labels(experiment.model_copy(update={"protocol": protocol}), 10, seed)
+        protocol = experiment.protocols["images"].model_copy(update={"labels": kind, "samples": 5000})
+        changed = altered(experiment, protocols=experiment.protocols | {"images": protocol})
+        return stage.deal_labels(changed, "tiny", 10, seed)
 
     assert set(np.bincount(deal("balanced"))) == {500}
     counts = np.bincount(deal("random"))
@@ -98,3 +169,13 @@ def test_balanced_and_random_labels(experiment):
     assert len(set(counts)) > 1
     assert np.array_equal(deal("random"), deal("random"))
     assert not np.array_equal(deal("random"), deal("random", seed=1))
+
+
+@pytest.mark.parametrize("kind", ["reference", "balanced", "random"])
+def test_labels_of_an_unconditional_set_are_all_zero(workspace, experiment, kind):
+    protocol = experiment.protocols["sky-clips"].model_copy(update={"labels": kind})
+    changed = altered(experiment, protocols=experiment.protocols | {"sky-clips": protocol})
+    labels = stage.deal_labels(changed, "sky", 0, seed=0)
+    assert labels.dtype == np.int64
+    assert labels.tolist() == [0] * 60
+    assert store.load(experiment, "ci-sky-latte-s0", "clips").labels.tolist() == [0] * 60

@@ -57,8 +57,8 @@ def folder(tmp_path, monkeypatch):
         np.savez(f"{name}.npz", arr_0=images, arr_1=labels)
         np.savez(f"{name}_clips.npz", arr_0=pictures(seed, 24, 18)[0])
     torch.manual_seed(0)
-    save_tensors(ConvNet((8, 12, 20), 3, 10).state_dict(), "net.safetensors")
-    save_tensors(ConvNet((4, 6), 3, 10, clips=True).state_dict(), "clips.safetensors")
+    save_tensors(ConvNet((8, 12, 20), 3, [10]).state_dict(), "net.safetensors")
+    save_tensors(ConvNet((4, 6), 3, [10], clips=True).state_dict(), "clips.safetensors")
     return tmp_path
 
 
@@ -178,7 +178,7 @@ def test_parts_give_the_bits_of_one_job(folder, monkeypatch):
     message = rdm("parts", "--against", "reference.npz", *options[:4], "--set", "samples=800", code=2)
     assert "parts holds 730 samples, protocol 'ci, samples=800' scores 800" in message
     torch.manual_seed(1)
-    save_tensors(ConvNet((8, 12, 20), 3, 10).state_dict(), "other.safetensors")
+    save_tensors(ConvNet((8, 12, 20), 3, [10]).state_dict(), "other.safetensors")
     message = rdm("parts", "--against", "reference.npz", *options, "--weights", "other.safetensors", code=2)
     assert "parts was made for another protocol" in message
     Path("parts/features-00000000-00000200.safetensors").write_bytes(b"cut")
@@ -257,7 +257,7 @@ def test_a_reference_file_stands_for_its_items(folder):
 )
 def test_a_reference_of_another_protocol_is_refused(folder, options, message):
     torch.manual_seed(1)
-    save_tensors(ConvNet((8, 12, 20), 3, 10).state_dict(), "other.safetensors")
+    save_tensors(ConvNet((8, 12, 20), 3, [10]).state_dict(), "other.safetensors")
     rdm("reference", "build", "reference.npz", "ref.npz", *NET, "--set", "sfid=false")
     found = rdm("samples.npz", "--against", "ref.npz", *options, "--set", f"samples={COUNT}", "--out", "o.json", code=2)
     assert message in found

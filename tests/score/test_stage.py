@@ -13,11 +13,11 @@ import torch_fidelity
 from rdm import paths
 from rdm.data import stage as data
 from rdm.errors import ArtefactError, RdmError, UsageError
-from rdm.params.schema import Classifier, Inception, Row
+from rdm.params.evaluation import Classifier, Pretrained, Published, Row
 from rdm.score import classifier, stage
-from rdm.score.classifier import ConvNet, as_tensor
+from rdm.score.classifier import ConvNet, Labelled, as_tensor
 from rdm.tables.build import build_table1
-from tests.conftest import ROOT
+from tests.conftest import ROOT, altered
 from tests.score.reference_formulas import frechet, inception
 
 CPU = torch.device("cpu")
@@ -25,11 +25,18 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def scorer(workspace, experiment):
-    return stage.Scorer(experiment)
+    return stage.Scorer(experiment, "images")
+
+
+def with_score(experiment, **changes):
+    """The experiment with other values in score.images."""
+    return altered(
+        experiment, score=experiment.score | {"images": experiment.score["images"].model_copy(update=changes)}
+    )
 
 
 def values_of(scorer, images, labels=None):
-    estimates, _ = scorer.score(stage.InMemory.of(images), labels)
+    estimates, _ = scorer.score(stage.InMemory.of(images), labels, scorer.reference)
     return {name: estimate.value for name, estimate in estimates.items()}
 
 
@@ -38,7 +45,7 @@ def pooled(scorer, images):
 
 
 def test_a_set_against_itself(scorer):
-    reference = scorer.images
+    reference = scorer.real
     values = values_of(scorer, reference.images, reference.labels)
     assert abs(values["fid"]) < 1e-9
     assert abs(values["sfid"]) < 1e-9
@@ -47,13 +54,13 @@ def test_a_set_against_itself(scorer):
 
 def test_values_equal_the_textbook(scorer, experiment):
     """From the network's own outputs, batch by batch as one call."""
-    images = data.load(experiment, "tiny", "train").images[:360]
-    labels = np.zeros(360, np.int64)
+    train = data.load(experiment, "tiny", "train")
+    images, labels = train.images[:360], train.labels[:360]
     values = values_of(scorer, images, labels)
-    network = classifier.load(paths.extractor("tiny") / "model.safetensors")
+    network = classifier.load(paths.extractor("images") / "model.safetensors")
     with torch.inference_mode():
         pool, spatial, logits = (t.numpy() for t in network(as_tensor(images)))
-        reference = [t.numpy() for t in network(as_tensor(scorer.images.images))]
+        reference = [t.numpy() for t in network(as_tensor(scorer.real.images))]
     assert values["fid"] == pytest.approx(frechet(pool, reference[0]), rel=1e-5)
     assert values["sfid"] == pytest.approx(frechet(spatial, reference[1]), rel=1e-5)
     assert values["is"] == pytest.approx(inception(logits), rel=1e-6)
@@ -78,9 +85,9 @@ def test_equals_torch_fidelity_with_the_same_extractor(scorer, experiment):
     images = data.load(experiment, "tiny", "train").images[:360]
     theirs = torch_fidelity.calculate_metrics(
         input1=TensorImages(images),
-        input2=TensorImages(scorer.images.images),
+        input2=TensorImages(scorer.real.images),
         feature_extractor="rdm-classifier",
-        feature_extractor_weights_path=paths.extractor("tiny") / "model.safetensors",
+        feature_extractor_weights_path=paths.extractor("images") / "model.safetensors",
         **{"fid": True, "isc": True, "isc_splits": 1, "samples_shuffle": False, "cuda": False, "verbose": False},
     )
     ours = values_of(scorer, images)
@@ -99,7 +106,7 @@ def test_noise_scores_worse_than_real(scorer, experiment):
 def test_layers_of_the_classifier():
     """Seven channels of the map before the last block, channels last; the pooled map of the last block."""
     for clips, shape in ((False, (16, 16)), (True, (8, 16, 16))):
-        network = ConvNet((8, 9, 12), image_channels=1, classes=10, clips=clips).eval()
+        network = ConvNet((8, 9, 12), image_channels=1, classes=[10], clips=clips).eval()
         images = torch.randint(0, 256, (2, 1, *shape), dtype=torch.uint8)
         hidden = images.float() / 127.5 - 1
         for block in network.blocks[:2]:
@@ -118,8 +125,8 @@ def test_pooled_features_are_standardised(scorer, experiment):
 
 @pytest.mark.parametrize("change", [{"epochs": 2}, {"batch": 32}, {"learning_rate": 1e-2}, {"seed": 1}])
 def test_every_key_of_the_classifier_changes_it(workspace, experiment, change):
-    parameters = experiment.score.extractor
-    train = data.load(experiment, "tiny", "train")
+    parameters, dataset = experiment.score["images"].extractor, data.load(experiment, "tiny", "train")
+    train = Labelled(dataset.images, [dataset.labels])
     before = classifier.fit(parameters, train, CPU).classify.weight
     after = classifier.fit(parameters.model_copy(update=change), train, CPU).classify.weight
     assert not torch.equal(before, after)
@@ -138,7 +145,7 @@ def test_score_refuses_samples_of_a_replaced_run(workspace, experiment):
 
 def test_score_refuses_samples_of_other_parameters(workspace, experiment):
     other = experiment.sample["plain"].model_copy(update={"steps": 3})
-    changed = experiment.model_copy(update={"sample": {**experiment.sample, "plain": other}})
+    changed = altered(experiment, sample=experiment.sample | {"plain": other})
     with pytest.raises(
         ArtefactError, match=r"other parameters \(sample.steps: 2 there, 3 now\).*rdm sample ci-ldm4-s0"
     ):
@@ -146,11 +153,11 @@ def test_score_refuses_samples_of_other_parameters(workspace, experiment):
 
 
 def test_extractor_verb_is_for_classifiers(workspace, experiment):
-    score = experiment.score.model_copy(update={"extractor": Inception(kind="inception", weights="x")})
-    with pytest.raises(UsageError, match="'inception', which is not trained here"):
-        classifier.run(experiment.model_copy(update={"score": score}))
-    assert isinstance(experiment.score.extractor, Classifier)
-    assert paths.extractor("tiny").is_dir()
+    changed = with_score(experiment, extractor=Pretrained(kind="inception", weights="x"))
+    with pytest.raises(UsageError, match=r"score\.images\.extractor is 'inception', which is not trained here"):
+        classifier.run(changed, "images")
+    assert isinstance(experiment.score["images"].extractor, Classifier)
+    assert paths.extractor("images").is_dir()
 
 
 def test_a_reference_of_ones_own(workspace, experiment):
@@ -159,8 +166,7 @@ def test_a_reference_of_ones_own(workspace, experiment):
     np.savez("other.npz", arr_0=data.load(experiment, "tiny", "train").images[:400])
     values = []
     for file in (None, "ours.npz", "other.npz"):
-        score = experiment.score.model_copy(update={"reference": file})
-        [path, *_] = stage.run(experiment.model_copy(update={"score": score}), ["ci-dit-s0"])
+        [path, *_] = stage.run(with_score(experiment, reference=file), ["ci-dit-s0"])
         content = json.loads(path.read_text())
         values.append(content["values"])
         if file is not None:
@@ -174,10 +180,10 @@ def with_published(workspace, experiment):
     """The ci experiment with a published sample set: here, images that it drew itself."""
     source = workspace / paths.sample("ci-dit-s0", "guided") / "00000.npz"
     shutil.copy(source, workspace / "theirs.npz")
-    score = experiment.score.model_copy(update={"samples": {"theirs": "theirs.npz"}})
-    row = Row(row="ADM", samples="theirs")
-    tables = experiment.tables.model_copy(update={"rows": (*experiment.tables.rows, row)})
-    return experiment.model_copy(update={"score": score, "tables": tables})
+    first = experiment.tables.table1
+    first = first.model_copy(update={"rows": (*first.rows, Row(row="ADM", samples="theirs"))})
+    tables = experiment.tables.model_copy(update={"table1": first})
+    return altered(experiment, published={"theirs": Published(data="tiny", path="theirs.npz")}, tables=tables)
 
 
 def test_published_samples_get_the_same_scores_as_our_own(with_published):
@@ -200,7 +206,7 @@ def test_published_samples_get_the_same_scores_as_our_own(with_published):
         (None, "is not there"),
         (b"not an npz", "cannot be read as a whole .npz"),
         ({"arr_0": np.zeros((360, 16, 16, 1), np.float32)}, "float32"),
-        ({"arr_0": np.zeros((360, 16, 16, 3), np.uint8)}, "images of 16x16x3, the reference's are 16x16x1"),
+        ({"arr_0": np.zeros((360, 16, 16, 3), np.uint8)}, "items of 16x16x3, the reference's are 16x16x1"),
         ({"arr_0": np.zeros((300, 16, 16, 1), np.uint8)}, "holds 300 samples, protocol 'ci' scores 360"),
         ({"images": np.zeros((360, 16, 16, 1), np.uint8)}, "holds no arr_0"),
     ],
@@ -215,4 +221,4 @@ def test_published_samples_of_another_kind_are_refused(workspace, with_published
         np.savez(file, **content)
     with pytest.raises(RdmError, match=message):
         stage.run(with_published, ["theirs"])
-    assert not (workspace / paths.samples_score("theirs", "ci")).exists()
+    assert not (workspace / paths.published_score("theirs", "ci")).exists()

@@ -39,7 +39,7 @@ def write_scores(experiment, system, sampler, score, metrics):
 
     metrics: name -> [(value, standard error) of each seed].
     """
-    for number, seed in enumerate(experiment.seeds):
+    for number, seed in enumerate(experiment.seeds_of(system)):
         run = paths.run_name(experiment.name, system, seed)
         there = (paths.sample(run, sampler) / paths.MANIFEST).is_file()
         samples = read(paths.sample(run, sampler), "") if there else write_sample(experiment, run, sampler)

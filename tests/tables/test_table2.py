@@ -301,6 +301,22 @@ def test_the_picture_shows_baseline_control_and_gated(whole):
         assert 30 * order.index(system) in shown, system
 
 
+def test_the_picture_is_of_a_seed_that_all_have(write_params, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def change(content):
+        content["seeds"] = [0, 1]
+        content["train"]["baselines"]["ucf-frames"]["seeds"] = content["train"]["baselines"]["ucf-latte"]["seeds"] = [1]
+
+    experiment = params.load(write_params(change))
+    for system in experiment.shown_systems("table2"):
+        for sampler in experiment.samplers_of(system):
+            write_sample(experiment, f"ci-{system}-s1", sampler, np.zeros((2, 4, 16, 16, 1), np.uint8))
+    assert draw_clips(experiment, paths.figure("clips")).is_file()
+    with pytest.raises(UsageError, match="sky-rdm, ucf-rdm have no seed in common"):
+        draw_clips(with_seeds(experiment, [0]), paths.figure("clips"))
+
+
 def test_a_baseline_of_another_sampler_is_left_out(write_params, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 

@@ -84,7 +84,7 @@ def test_the_examples_table_is_that_of_its_scores(tmp_path, monkeypatch):
 
     for system in experiment.shown_systems("table1"):
         for sampler in experiment.samplers_of(system):
-            found = [estimates(paths.run_name("digits", system, seed), sampler) for seed in experiment.seeds]
+            found = [estimates(paths.run_name("digits", system, seed), sampler) for seed in experiment.seeds_of(system)]
             metrics = {metric: [values[metric] for values in found] for metric in found[0]}
             write_scores(experiment, system, sampler, score, metrics)
     write_floor(experiment, score, estimates("floor", experiment.score[score].data))

@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
-from rdm.params import load
-from tests.conftest import CI, ROOT, snakemake
+from rdm import paths
+from tests.conftest import CI, ROOT, TARGETS, snakemake
 
 
 def digests(folder):
@@ -25,24 +26,33 @@ def digests(folder):
     }
 
 
-def planned(folder, **options):
+def planned(folder, *targets, **options):
     """The jobs that a dry run would do."""
-    output = snakemake(folder, "results/table1.csv", "--dry-run", "--quiet", "progress", **options).stdout
+    output = snakemake(folder, *(targets or TARGETS), "--dry-run", "--quiet", "progress", **options).stdout
     return set(re.findall(r"^Job \d+: (.*)$", output, re.MULTILINE))
 
 
 def test_everything_is_there(finished):
     names = digests(finished)
-    assert {"table1.csv", "table1.md", "table1.tex", "figures/samples.png"} <= names.keys()
+    tables = {f"{table}.{suffix}" for table in ("table1", "table2") for suffix in ("csv", "md", "tex")}
+    curves = {f"figures/{figure}.{suffix}" for figure in ("figure6", "figure7") for suffix in ("csv", "png")}
+    assert tables | curves | {"figures/samples.png", "figures/clips.png"} <= names.keys()
     assert "train/ci-rdm-u-s0/gates.safetensors" in names
     assert "train/ci-rdm-u-control-s0/gates.safetensors" not in names
+    assert "train/ci-dit-resnet-s0/model-step2.safetensors" in names
+    assert "sample/ci-dit-resnet-s0/plain-step2/00000.npz" in names
+    assert "train/ci-dit-depth1-s0/gates.safetensors" not in names
+    assert "train/ci-dit-depth1-gated-s0/gates.safetensors" in names
+    assert not any("unsupervised" in name for name in names)  # Figure 5's alone
+    for protocol in ("ci_clips", "ci_frames"):
+        assert {f"score/ci-ucf-rdm-s0/clips-guided/{protocol}.json", f"score/floor/ucf/{protocol}.json"} <= names.keys()
     assert not list(finished.rglob("*.partial"))
     assert not (finished / ".rdm" / "train").exists() or not list((finished / ".rdm" / "train").iterdir())
 
 
 def test_a_finished_tree_has_nothing_to_do(finished):
     assert planned(finished) == set()
-    assert "Nothing to be done" in snakemake(finished, "--cores", "1", "results/table1.csv").stderr
+    assert "Nothing to be done" in snakemake(finished, "--cores", "1", *TARGETS).stderr
 
 
 def test_one_core_and_a_kill_give_the_same_bytes(finished, tmp_path):
@@ -65,7 +75,10 @@ def test_one_core_and_a_kill_give_the_same_bytes(finished, tmp_path):
     assert waited.exists()
     assert not (tmp_path / "results" / "table1.csv").exists()
     snakemake(tmp_path, "--cores", "1", "results/table1.csv")
-    assert digests(tmp_path) == digests(finished)
+    made, expected = digests(tmp_path), digests(finished)
+    assert {"table1.csv", "table1.md", "table1.tex", "figures/samples.png", "data/tiny/test_images.npy"} <= made.keys()
+    assert made == {name: digest for name, digest in expected.items() if name in made}
+    assert not any("ucf" in name or "sky" in name or "depth" in name for name in made)  # Table 1 shows none of them
 
 
 def test_a_comment_or_a_copy_of_the_parameters_re_runs_nothing(finished, tmp_path, write_params):
@@ -76,47 +89,149 @@ def test_a_comment_or_a_copy_of_the_parameters_re_runs_nothing(finished, tmp_pat
     assert planned(folder, configfile=copied) == set()
 
 
+def jobs(*systems, train=True, sample=True):
+    """Of systems with seed 0, from training to scores."""
+    verbs = ["train"] * train + ["sample"] * sample
+    return {f"{verb} ci-{system}-s0" for verb in verbs for system in systems} | {f"score {name}" for name in systems}
+
+
+VARIANTS = [f"dit-{variant}" for variant in ("rdm", "adaln", "skip", "resnet", "rezero")]
+BY_DEPTH = [f"dit-depth{depth}{gated}" for depth in (1, 2) for gated in ("", "-gated")]
+OF_IMAGES = ["dit", "ldm4", "rdm-f", "rdm-f-control", "rdm-u", "rdm-u-control", *VARIANTS, *BY_DEPTH]
+GUIDED = ["ucf-latte", "ucf-rdm", "ucf-rdm-control"]
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
+        (lambda c: c["train"]["gated"]["rdm-f"].update(steps=5), jobs("rdm-f", "rdm-f-control") | {"table 1"}),
+        (lambda c: c["train"]["gated"]["rdm-f"]["gates"].update(learning_rate=0.5), jobs("rdm-f") | {"table 1"}),
+        (lambda c: c["sample"]["guided"].update(guidance=2.0), jobs("dit", train=False) | {"table 1"}),
+        (lambda c: c["tables"].update(tolerance=0.04), {"table 1", "table 2"}),
         (
-            lambda c: c["train"]["gated"]["rdm-f"].update(steps=5),
-            {"train ci-rdm-f-s0", "sample ci-rdm-f-s0", "score rdm-f"}
-            | {"train ci-rdm-f-control-s0", "sample ci-rdm-f-control-s0", "score rdm-f-control", "table 1"},
+            lambda c: c["score"]["images"]["extractor"].update(epochs=2),
+            {"train the classifier that scores images", "score real items: the floor of images"}
+            | jobs(*OF_IMAGES, train=False, sample=False)
+            | {"table 1", "draw figure6", "draw figure7"},
         ),
         (
-            lambda c: c["train"]["gated"]["rdm-f"]["gates"].update(learning_rate=0.5),
-            {"train ci-rdm-f-s0", "sample ci-rdm-f-s0", "score rdm-f", "table 1"},
+            lambda c: c["score"]["ucf-frames"]["extractor"].update(epochs=2),
+            {"train the classifier that scores ucf-frames", "score real items: the floor of ucf-frames"}
+            | jobs(*GUIDED, train=False, sample=False)
+            | {"table 2"},
+        ),
+        (lambda c: c["sample"]["clips-guided"].update(guidance=2.0), jobs(*GUIDED, train=False) | {"table 2"}),
+        (
+            lambda c: c["train"]["baselines"]["ucf-frames"].update(steps=5),
+            {"train ci-ucf-frames-s0"} | jobs(*GUIDED) | {"table 2"},
         ),
         (
-            lambda c: c["sample"]["guided"].update(guidance=2.0),
-            {"sample ci-dit-s0", "score dit", "table 1"},
+            lambda c: c["data"]["sky"].update(seed=1),
+            {"data set sky", "train autoencoder sky-f4", "encode with sky-f4"}
+            | {"train the classifier that scores sky-clips", "score real items: the floor of sky-clips"}
+            | jobs("sky-latte", "sky-rdm", "sky-rdm-control")
+            | {"table 2"},
         ),
-        (lambda c: c["tables"].update(scale="tiny"), {"table 1"}),
         (
-            lambda c: c["score"]["extractor"].update(epochs=2),
-            {"train the classifier that scores", "score real images: the floor", "table 1"}
-            | {f"score {system}" for system in load(CI).systems if not system.endswith("-unsupervised")},
+            lambda c: c["figures"]["figure6"].update(steps=[1, 4]),
+            jobs(*VARIANTS) | {"draw figure6", "draw figure7"},
+        ),
+        (
+            lambda c: c["figures"]["figure7"].update(steps=5),
+            jobs(*BY_DEPTH) | {"draw figure6", "draw figure7"},
         ),
     ],
-    ids=["steps", "gates", "sampler", "tables", "extractor"],
+    ids=[
+        *("steps", "gates", "sampler", "tables", "extractor", "extractor of frames", "sampler of clips", "start"),
+        *("clips", "figure6", "figure7"),
+    ],
 )
 def test_a_changed_value_re_runs_what_depends_on_it(finished, write_params, change, expected):
     assert planned(finished, configfile=write_params(change)) == expected
 
 
+def test_a_changed_protocol_re_runs_its_scores(finished, write_params):
+    """Of the clips scored under it, nothing else."""
+    changed = write_params()
+    protocols = changed.with_name("protocols.yaml")
+    content = yaml.safe_load(protocols.read_text())
+    content["ci_frames"]["ddof"] = 0
+    protocols.write_text(yaml.safe_dump(content))
+    again = {"score real items: the floor of ucf-frames", *jobs(*GUIDED, train=False, sample=False), "table 2"}
+    assert planned(finished, configfile=changed) == again
+
+
+def trained(content, *targets):
+    """The runs that these tables and figures show, with what they start from: in the parameter file's own words."""
+    baselines, gated = content["train"]["baselines"], content["train"]["gated"]
+    figures, wanted = content["figures"], set()
+    for target in targets:
+        if target.startswith("table"):
+            cells = [cell for row in content["tables"][target]["rows"] for cell in row.get("cells", [row])]
+            shown = {cell["system"] for cell in cells if "system" in cell}
+            wanted |= shown | {f"{name}-control" for name in shown & gated.keys()}
+        elif target == "figure6":
+            base = figures[target]["base"]
+            wanted |= {f"{base}-{variant}" for variant in ("rdm", "adaln", "skip", "resnet", "rezero")}
+        elif target == "figure7":
+            names = [f"{figures[target]['base']}-depth{depth}" for depth in figures[target]["depths"]]
+            wanted |= {*names, *(f"{name}-gated" for name in names)}
+        else:
+            for name in figures["figure5"]["systems"]:
+                supervised = gated[name]["gates"].get("supervision", True)
+                twins = {f"{name}-control"} | ({f"{name}-unsupervised"} if supervised else set())
+                wanted |= {name} if target == "gates" else {name} | twins
+    runs, pending = set(), list(wanted)
+    while pending:
+        system = pending.pop()
+        twin = re.sub("-(control|unsupervised)$", "", system)
+        declared = gated.get(twin) or baselines.get(twin) or baselines[re.sub("-[^-]+(-gated)?$", "", twin)]
+        own = baselines[declared["start"]] if twin in gated else declared
+        runs |= {f"train {content['name']}-{system}-s{seed}" for seed in own.get("seeds") or content["seeds"]}
+        pending += [declared["start"]] if "start" in declared else []
+    return runs
+
+
 @pytest.mark.parametrize("name", ["ci", "digits", "fashion", "paper"])
 def test_every_parameter_file_plans(tmp_path, name):
-    jobs = planned(tmp_path, configfile=ROOT / "params" / f"{name}.yaml")
-    experiment = load(ROOT / "params" / f"{name}.yaml")
-    trained = {job for job in jobs if job.startswith("train ") and "-s" in job}
-    # the table shows every system but the twins that only Figure 5 needs
-    runs = {run for run, (system, _) in experiment.runs.items() if not system.endswith("-unsupervised")}
-    assert trained == {f"train {run}" for run in runs}
-    figure = snakemake(
-        tmp_path, "results/figures/figure5.png", "--dry-run", configfile=ROOT / "params" / f"{name}.yaml"
-    ).stdout
-    assert all(run in figure for run, (system, _) in experiment.runs.items() if system.endswith("-unsupervised"))
+    """Each table and figure alone needs what it shows; what a file leaves out is no target."""
+    file = ROOT / "params" / f"{name}.yaml"
+    content = yaml.safe_load(file.read_text())
+    tables = [table for table in ("table1", "table2") if table in content["tables"]]
+    figures = ["gates", *content["figures"]]
+    assert len(tables) + len(figures) == (3 if name == "fashion" else 6)
+    for targets in (["table1"], tables, ["figure5", "gates"], figures):
+        files = [paths.table(t, "csv") if t.startswith("table") else paths.figure(t) for t in targets]
+        done = planned(tmp_path, *map(str, files), configfile=file)
+        assert {job for job in done if re.match(r"train \S+-s\d+$", job)} == trained(content, *targets)
+        named = {t.replace("table", "table ") if t.startswith("table") else f"draw {t}" for t in targets}
+        assert {job for job in done if job.startswith(("table", "draw"))} == named
+    if name == "fashion":
+        missing = snakemake(tmp_path, "results/table2.csv", "--dry-run", configfile=file, check=False)
+        assert missing.returncode != 0
+        assert "results/table2.csv" in missing.stdout + missing.stderr
+
+
+def test_published_clips_are_scored_where_a_table_shows_them(finished, tmp_path, write_params):
+    """Anything that `rdm score` reads, here a folder of shards; scored under both protocols of its data set."""
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder, symlinks=True)
+
+    def publish(content):
+        content["published"] = {"theirs": {"data": "ucf", "path": "theirs"}}
+        content["tables"]["table2"]["rows"].append({"row": "LVDM", "cells": [{"samples": "theirs"}]})
+
+    changed = write_params(publish)
+    missing = snakemake(folder, "results/table2.csv", "--dry-run", configfile=changed, check=False)
+    assert missing.returncode != 0
+    assert "theirs" in missing.stdout + missing.stderr
+    (folder / "theirs").mkdir()
+    for shard in (folder / paths.sample("ci-ucf-latte-s0", "clips")).glob("*.npz"):
+        shutil.copy(shard, folder / "theirs")
+    assert planned(folder, "results/table2.csv", configfile=changed) == {"score published samples theirs", "table 2"}
+    for protocol in ("ci_clips", "ci_frames"):
+        target = str(paths.published_score("theirs", protocol))
+        assert planned(folder, target, configfile=changed) == {"score published samples theirs"}
 
 
 def test_the_default_is_digits(tmp_path):
@@ -131,10 +246,10 @@ def test_the_default_is_digits(tmp_path):
 
 
 def test_bad_parameters_are_one_sentence(tmp_path, write_params):
-    broken = write_params(lambda content: content["score"].update(protocoll="x"))
+    broken = write_params(lambda content: content["score"]["images"].update(protocoll="x"))
     done = snakemake(tmp_path, "-n", configfile=broken, check=False)
     assert done.returncode != 0
-    assert "protocoll: unknown key; did you mean 'protocol'" in done.stdout + done.stderr
+    assert "score.images.protocoll: unknown key; did you mean 'protocol'" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     overridden = snakemake(tmp_path, "-n", "--config", "name=other", check=False)
     assert overridden.returncode != 0

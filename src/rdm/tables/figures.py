@@ -25,10 +25,10 @@ MARGIN = 1.6  # to the left, for the labels of the lines
 
 def draw_samples(experiment: Experiment, path: Path) -> Path:
     """The same seeds and labels side by side: per gated system of Table 1 a line for its start, control, and itself."""
-    sampler, seed = experiment.tables.table1.picture, _first_seed(experiment, "table1")
-    shown = {row.system for row in experiment.tables.table1.rows}
-    lines = []
-    for gated in (name for name in experiment.train.gated if name in shown):
+    rows = {row.system for row in experiment.tables.table1.rows}
+    shown = [gated for gated in experiment.train.gated if gated in rows]
+    sampler, seed, lines = experiment.tables.table1.picture, _first_seed(experiment, shown), []
+    for gated in shown:
         for label, system in _arms(experiment, gated).items():
             samples = store.load(experiment, paths.run_name(experiment.name, system, seed), sampler)
             lines.append((f"{gated}: {label}", _first_of_each_class(samples)))
@@ -41,11 +41,11 @@ def draw_clips(experiment: Experiment, path: Path) -> Path:
 
     Each system by the sampler of its row; its start, if that is not drawn with this sampler, is left out.
     """
-    seed, samplers = _first_seed(experiment, "table2"), dict[str, str]()
+    samplers: dict[str, str] = {}
     for cell in experiment.cells("table2"):
         if cell.system in experiment.train.gated and cell.sampler:
             samplers.setdefault(str(cell.system), cell.sampler)
-    lines = []
+    seed, lines = _first_seed(experiment, list(samplers)), []
     for gated, sampler in samplers.items():
         for label, system in _arms(experiment, gated).items():
             if sampler in experiment.samplers_of(system):
@@ -88,13 +88,12 @@ def plot_over_seeds(axes: Axes, table: pd.DataFrame, x: str, y: str, label: str,
     axes.fill_between(mean.index, mean - spread, mean + spread, color=line.get_color(), alpha=0.2, linewidth=0)
 
 
-def _first_seed(experiment: Experiment, table: str) -> int:
-    """A seed with which all systems of a table are trained. Raises UsageError if there is none."""
-    systems = experiment.shown_systems(table)
-    for seed in experiment.seeds_of(systems[0]) if systems else ():
-        if all(seed in experiment.seeds_of(system) for system in systems):
+def _first_seed(experiment: Experiment, gated: list[str]) -> int:
+    """A seed with which all these systems, and so their starts, are trained. Raises UsageError if there is none."""
+    for seed in experiment.seeds_of(gated[0]) if gated else experiment.seeds:
+        if all(seed in experiment.seeds_of(system) for system in gated):
             return seed
-    raise UsageError(f"The systems of {table} have no seed in common, so no picture can compare them; give them one.")
+    raise UsageError(f"{', '.join(gated)} have no seed in common, so no picture can compare them; give them one.")
 
 
 def _arms(experiment: Experiment, gated: str) -> dict[str, str]:

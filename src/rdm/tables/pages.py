@@ -128,7 +128,7 @@ def _notes2(experiment: Experiment) -> list[str]:
         ours = (
             f"mean ± standard deviation over {seeds} seeds of training and sampling, at the scale `{scale}`. A single "
         )
-        ours += "value (published samples, the floor) ± its standard error, which comes"
+        ours += "value (one seed, published samples, the floor) ± its standard error, which comes"
     else:
         ours = f"one seed of training and sampling, at the scale `{scale}`; ± is the standard error, which comes"
     notes = [f"Ours: {ours} from the finite number of clips.", *_columns(experiment)]
