@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from rdm import params
-from rdm.data import stage as data
 from rdm.provenance.files import write_json
-from rdm.score.stage import InMemory, Scorer
+from rdm.score.stage import Scorer, floor_items
 
 SEED = 0
 
@@ -57,13 +56,12 @@ DAMAGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def measure(experiment: params.Experiment, score: str) -> dict[str, float]:
-    """FVD of each kind of damage, on as many training clips as the protocol scores."""
+    """FVD of each kind of damage to the real clips of the floor."""
     scorer = Scorer(experiment, score)
-    real = data.load(experiment, experiment.score[score].data, "train")
-    clips = real.images[: scorer.protocol.samples]
-    found = {}
+    real, order, reference = floor_items(scorer)
+    clips, found = real.images[order], {}
     for name, damage in DAMAGES.items():
-        estimates, _ = scorer.score(InMemory.of(damage(clips)), None, scorer.reference)
+        estimates, _ = scorer.score(scorer.items(damage(clips), np.arange(len(clips))), None, reference)
         found[name] = round(estimates["fvd"].value, 3)
     return found
 

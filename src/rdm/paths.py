@@ -24,9 +24,9 @@ def latents(dataset: str, autoencoder_name: str) -> Path:
     return RESULTS / "latents" / dataset / autoencoder_name
 
 
-def extractor(score: str) -> Path:
+def extractor(dataset: str, score: str) -> Path:
     """The classifier through which one score sees its data set."""
-    return RESULTS / "extractor" / score
+    return RESULTS / "extractor" / dataset / score
 
 
 def run_name(experiment: str, system: str, seed: int) -> str:

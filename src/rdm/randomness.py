@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 
+import numpy as np
 import torch
 
 
@@ -16,6 +17,14 @@ def seed_of(*key: int | str) -> int:
 def generator(*key: int | str) -> torch.Generator:
     """A torch generator on the CPU, so that the same numbers are drawn whatever the device."""
     return torch.Generator().manual_seed(seed_of(*key))
+
+
+def proportional(labels: np.ndarray, count: int) -> np.ndarray:
+    """So many indices into labels (n,), in order, with the labels' own proportions; all, if there are no more."""
+    if count >= len(labels):
+        return np.arange(len(labels))
+    by_class = np.argsort(labels, kind="stable")
+    return np.sort(by_class[np.arange(count) * len(labels) // count])
 
 
 def batch_items(seed: int, step: int, batch: int, count: int) -> torch.Tensor:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rdm.data.videos import missing_number, open_videos_source, square
+from rdm.data.sources import numbering_fault
+from rdm.data.videos import open_videos_source, square
 from rdm.errors import UsageError
 from rdm.params.schema import VideosData
 
@@ -374,18 +375,21 @@ def test_folders_that_hold_no_set(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("names", "missing"),
+    ("names", "fault"),
     [
-        (["f_1.png", "f_2.png", "f_4.png"], 3),
+        (["f_1.png", "f_2.png", "f_4.png"], "has no frame 3, but some before and after"),
         (["f_0009.png", "f_0010.png", "f_0011.png"], None),  # from anywhere
         (["9.jpg", "11.jpg", "10.jpg"], None),  # in any order
-        (["1.png", "2.jpg", "4.png", "9.png"], 3),
+        (["1.png", "2.jpg", "4.png", "9.png"], "has no frame 3, but some before and after"),
+        (["0.png", "3.png", "6.png"], None),  # every third was kept
+        (["0.png", "3.png", "9.png"], "has no frame 6, but some before and after"),
         (["a_1.png", "b_3.png"], None),  # not the same before the number
-        (["1.png", "3.png", "cover.png"], None),
+        (["1.png", "2.png", "cover.png"], "holds cover.png, which has no number, among numbered frames"),
+        (["0.png", "0.jpg", "1.png"], "holds frame 0 twice"),
         (["1a.png", "3a.png"], None),
-        (["v2_x7.png", "v2_x9.png"], 8),
+        (["v2_x7.png", "v2_x8.png", "v2_x10.png"], "has no frame 9, but some before and after"),
         (["7.png"], None),
     ],
 )
-def test_missing_number(names, missing):
-    assert missing_number([f"folder/{name}" for name in names]) == missing
+def test_numbering(names, fault):
+    assert numbering_fault([f"folder/{name}" for name in names]) == fault

@@ -8,7 +8,8 @@ from rdm.errors import ParameterError, UsageError
 from rdm.params.dependencies import of_score
 from tests.conftest import CI, ROOT
 
-VIDEOS = {"source": "videos", "image_size": 16, "train": "x", "frames": 4, "stride": 1, "labelled": True}
+VIDEOS = {"source": "videos", "image_size": 16, "train": "x", "labelled": True}
+VIDEOS |= {"frames": 4, "stride": 1, "offset": "first"}
 
 
 @pytest.mark.parametrize("name", ["ci", "digits", "fashion", "paper"])
@@ -41,7 +42,7 @@ def test_every_shipped_file_is_valid(name):
         (lambda c: c["tables"]["table1"]["rows"][0].update(samples="x"), "either system and sampler, or samples"),
         (lambda c: c["tables"]["table1"]["rows"].append({"row": "ADM", "samples": "x"}), "'x' is not declared"),
         (lambda c: c.update(published={"floor-x": {"data": "tiny", "path": "x.npz"}}), "this name is taken"),
-        (lambda c: c.update(seeds=[0, 1, 0]), "names none, or one twice"),
+        (lambda c: c.update(seeds=[0, 1, 0]), "names one twice"),
         (lambda c: c["train"]["gated"].update({"a-control": c["train"]["gated"]["rdm-f"]}), "'a-control' ends in"),
         (lambda c: c["tables"]["table1"]["rows"].append(c["tables"]["table1"]["rows"][0]), "'LDM-4' is there twice"),
         (
@@ -93,23 +94,26 @@ def test_every_shipped_file_is_valid(name):
         (lambda c: c["train"]["baselines"]["dit"]["network"].update(kind="latte"), "latte is for clips"),
         (lambda c: c["train"]["baselines"]["ucf-latte"].update(start="dit"), "'dit' is none"),
         (lambda c: c["train"]["baselines"]["ucf-latte"]["network"].update(depth=4), "'ucf-frames' is none"),
-        (lambda c: c["train"]["baselines"]["dit"].update(start="ucf-frames"), "a Latte starts from a dit"),
+        (lambda c: c["train"]["baselines"]["ucf-frames"].update(start="dit"), "a Latte starts from a dit"),
         (lambda c: c["train"]["baselines"]["ucf-latte"].update(seeds=[1]), "'ucf-frames', its start, is not.*with 1"),
-        (lambda c: c["train"]["baselines"]["dit"].update(seeds=[1, 1]), "dit.seeds.*or one twice"),
+        (lambda c: c["train"]["baselines"]["dit"].update(seeds=[1, 1]), "dit.seeds.*names one twice"),
         (lambda c: c["train"]["baselines"]["ucf-latte"].update(warmup_steps=3), "together more than its 4 steps"),
         (lambda c: c["train"]["baselines"]["dit"].update(snapshots=[4]), "snapshots: 4 is not before the end, 4"),
         (
-            lambda c: c["train"]["baselines"]["dit"].update(
+            lambda c: c["train"]["baselines"]["ucf-frames"].update(
                 gates={"variant": "rezero", "alpha": 0.0, "learning_rate": 0.1, "supervision": None}
             ),
             "set network.block_scale: 1",
         ),
         (lambda c: c["score"]["ucf-clips"].update(protocol="ci"), "'ucf' holds clips, 'ci' is for others"),
-        (lambda c: c["score"]["ucf-clips"].update(protocol="moving_digits"), "clips of 16 frames, 'ucf' has 4"),
+        (
+            lambda c: c["score"]["ucf-clips"].update(protocol="moving_digits"),
+            "of 'ucf' have 4, 1, first",
+        ),
         (lambda c: c["score"].update(twice=c["score"]["ucf-clips"]), "scored by 'ci_clips' twice"),
         (lambda c: c["score"]["sky-clips"]["extractor"].update(channels=[8] * 4), "of clips 8 frames, too"),
         (lambda c: c["data"].update(ucf=VIDEOS), "its reference is the test split, 'ucf' has none"),
-        (lambda c: c["data"].update(ucf=VIDEOS | {"stride": 3}), "is for clips of stride 1, 'ucf' has 3"),
+        (lambda c: c["data"].update(ucf=VIDEOS | {"stride": 3}), "stride 1, .*of 'ucf' have 4, 3, first"),
         (lambda c: c["data"].update(ucf=VIDEOS | {"labelled": False}), "has no labels that a classifier could learn"),
         (lambda c: c["data"]["ucf"].update(cell=3), "image_size: 16 is not a multiple of 6"),
         (lambda c: c["data"]["ucf"].update(frames=1), "data.ucf.*frames"),
@@ -117,15 +121,38 @@ def test_every_shipped_file_is_valid(name):
             lambda c: c["tables"]["table2"]["rows"][0]["cells"][0].update(sampler="clips-guided"),
             "'clips-guided' is guided, 'sky' has no labels",
         ),
-        (lambda c: c["tables"]["table2"]["rows"][0]["cells"][0].update(system="dit"), "'tiny', which no column scores"),
+        (
+            lambda c: c["tables"]["table2"]["rows"][0]["cells"][0].update(system="dit"),
+            "of 'tiny', not of a column",
+        ),
         (lambda c: c["tables"]["table2"]["rows"][0]["cells"].append({"system": "ucf-rdm", "sampler": "clips"}), "two"),
         (lambda c: c["tables"]["table2"]["columns"].update(frame_fid={"score": "x", "metric": "fid"}), "'x' is not"),
         (lambda c: c["sample"]["clips"].update(guided_channels=3), "guided_channels would change nothing"),
         (lambda c: c["sample"]["guided"].update(guided_channels=4), "the latents of .* have 4; name fewer"),
         (lambda c: c["figures"]["figure6"].update(base="ldm4"), "'ldm4' is no transformer"),
-        (lambda c: c["figures"]["figure6"].update(base="ucf-latte"), "no transformer trained from random weights"),
+        (lambda c: c["figures"]["figure6"].update(base="ucf-latte"), "no transformer from random weights"),
         (lambda c: c["figures"]["figure7"].update(score="ucf-clips"), "does not score the data of 'dit'"),
         (lambda c: c["figures"]["figure5"].update(systems=["dit"]), "'dit' is not declared"),
+        (lambda c: c["figures"]["figure6"].update(base="dti"), "figure6.base: 'dti' is not declared.*'dit'"),
+        (lambda c: c["figures"]["figure7"].update(base="dti"), "figure7.base: 'dti' is not declared.*'dit'"),
+        (lambda c: c["figures"]["figure6"].update(steps=[2, 2, 4]), "figure6.steps: .* names one twice"),
+        (lambda c: c["figures"]["figure7"].update(depths=[1, 1]), "figure7.depths: .* names one twice"),
+        (lambda c: c["figures"]["figure6"].update(metric="fvd"), "protocol 'ci' gives no 'fvd'"),
+        (lambda c: c["train"]["baselines"]["dit"].update(cooldown_steps=2), "figure6.base: 'dit' is cooled down"),
+        (lambda c: c["train"]["baselines"]["dit"].update(gates={"learning_rate": 0.1}), "'dit' is no transformer"),
+        (lambda c: c["train"]["baselines"]["ldm4"].update(gates={"learning_rate": 0.1}), "'ldm4' has gates, which a"),
+        (lambda c: c["train"]["baselines"]["ucf-frames"].update(seeds=[1]), "'ucf-frames', its start, is not.*with 0"),
+        (lambda c: c["train"]["baselines"]["ucf-frames"]["diffusion"].update(target="epsilon"), "'ucf-frames' is none"),
+        (
+            lambda c: c["tables"]["table2"]["rows"][0]["cells"].append({"system": "ucf-frames", "sampler": "clips"}),
+            "'ucf-frames' makes single frames of 'ucf'",
+        ),
+        (lambda c: c["tables"]["table2"]["columns"]["frame_is"].update(score="ucf-frames"), "gives no 'is'"),
+        (lambda c: c["sample"]["plain"].update(step=3), "'ldm4' keeps no snapshot of step 3"),
+        (lambda c: c["data"]["ucf"].update(speeds=["slow", "slow"]), "speeds: .* names one twice"),
+        (lambda c: c["data"]["ucf"].update(seed=-1), "data.ucf.*seed"),
+        (lambda c: c["data"].update(more=VIDEOS | {"seed": 1}), "seed would change nothing with offset: first"),
+        (lambda c: c.update(published={"x": {"data": "more", "path": "y"}}), "'more' is not declared"),
         (lambda c: c.update(protocols={}), "name a protocol in each score's .protocol."),
         (lambda c: c["tables"]["table1"].update(picture="guided"), "tables.table1.picture: no row"),
         (
@@ -209,7 +236,7 @@ KEYS = [
 def test_every_key_changes_what_depends_on_it(experiment, write_params, path):
     def change(content):
         places = [path]
-        if path[:2] == ("train", "baselines") and path[2].startswith("ucf-") and "network" in path:
+        if path[:2] == ("train", "baselines") and path[2].startswith("ucf-") and path[3] in ("network", "diffusion"):
             places = [
                 ("train", "baselines", name, *path[3:]) for name in ("ucf-frames", "ucf-latte")
             ]  # one starts the other

@@ -18,7 +18,7 @@ from rdm.data.moving_digits import open_moving_digits
 from rdm.data.sources import open_videos
 from rdm.params.evaluation import Classifier, Score
 from rdm.params.files import load_protocols
-from rdm.params.protocol import Clips
+from rdm.params.protocol import ClipRule, Clips
 from rdm.params.schema import MovingDigitsData, VideosData
 from rdm.randomness import generator
 from rdm.sample import store
@@ -26,6 +26,7 @@ from rdm.score import classifier, stage
 from rdm.score.classifier import ConvNet, Labelled, as_tensor
 from rdm.score.evaluate import evaluate
 from rdm.score.frechet import bias_corrected, frechet_distance, in_blocks, standard_error
+from rdm.score.pair import references_of
 from rdm.score.reference import Reference
 from rdm.score.sampling import error_of_mean
 from rdm.score.statistics import FeatureStatistics
@@ -43,7 +44,8 @@ def protocol_of(name, *changes):
 
 def outputs(name, items):
     """pool, spatial and logits of the classifier of a score, from one call."""
-    network = classifier.load(paths.extractor(name) / "model.safetensors")
+    [folder] = (paths.RESULTS / "extractor").glob(f"*/{name}")
+    network = classifier.load(folder / "model.safetensors")
     with torch.inference_mode():
         return [layer.numpy() for layer in network(as_tensor(np.asarray(items)))]
 
@@ -79,8 +81,7 @@ def test_frames_score_as_images_do(workspace, experiment):
     assert values["fid"] == pytest.approx(frechet(pool, real), rel=1e-5)
     alike = [np.bincount(clip).max() == 4 for clip in logits.argmax(1).reshape(60, 4)]  # nine tenths of four are four
     assert values["identity"] == np.mean(alike)
-    assert content["samples"]["items"] == 60
-    assert content["reference"]["items"] == 240
+    assert content["samples"]["items"] == content["reference"]["items"] == 60
 
 
 def test_an_unconditional_set_has_no_accuracy(workspace, experiment):
@@ -125,8 +126,7 @@ def test_frames_of_any_clips_score_as_images_do(folder):
     of_images = score("samples_frames.npz", "reference_frames.npz", IMAGES)
     for metric in ("fid", "sfid"):
         assert of_clips["values"][metric]["value"] == of_images["values"][metric]["value"]
-    assert of_clips["samples"]["items"] == 24
-    assert of_images["samples"]["items"] == of_clips["reference"]["items"] == 96
+    assert (of_clips["samples"]["items"], of_images["samples"]["items"]) == (24, 96)
     itself = score("samples_clips.npz", "samples_clips.npz", FRAMES)["values"]["fid"]["value"]
     assert abs(itself) < 1e-9 < of_clips["values"]["fid"]["value"]
     rdm("reference", "build", "reference_clips.npz", "ref.npz", *options)
@@ -302,7 +302,8 @@ def test_a_classifier_learns_every_label_and_shows_the_first(tmp_path):
 )
 def test_what_each_classifier_learns(workspace, experiment, name, classes, of_clips):
     """Of clips the digit and the motion, also if they are unlabelled for the generator; a frame shows no motion."""
-    network = classifier.load(paths.extractor(name) / "model.safetensors")
+    folder = paths.extractor(experiment.score[name].data, name)
+    network = classifier.load(folder / "model.safetensors")
     assert network.classes.tolist() == classes
     assert network.clips == of_clips
     dataset = data.load(experiment, experiment.score[name].data, "test")
@@ -310,7 +311,7 @@ def test_what_each_classifier_learns(workspace, experiment, name, classes, of_cl
     items = items if of_clips or items.ndim == 4 else items.reshape(-1, 16, 16, 1)
     logits = outputs(name, items)[2]
     digits = dataset.kinds[0].repeat(len(items) // len(dataset.kinds[0]))
-    told = json.loads((paths.extractor(name) / "manifest.json").read_text())["facts"]["test_accuracy"]
+    told = json.loads((folder / "manifest.json").read_text())["facts"]["test_accuracy"]
     assert told == pytest.approx((logits.argmax(1) == digits).mean())
 
 
@@ -348,51 +349,80 @@ def test_fvd_sees_time():
 
 @pytest.fixture
 def videos(tmp_path, monkeypatch, experiment):
-    """An experiment about 31 videos of one's own in two classes, all of them for training, scored in two ways."""
+    """videos(clips, **rule) -> an experiment about 31 videos of one's own in two classes, all of them for training.
+
+    clips: of each video. Scored as clips and by frames, with `rule` in place of the protocols' rule for clips.
+    """
     monkeypatch.chdir(tmp_path)
-    clips, _ = pictures(3, 31, 5)
-    for number, clip in enumerate(clips):
-        place = Path("mine", "ab"[number % 2], f"{number:02d}")
+    for number, video in enumerate(pictures(3, 31, 9)[0]):
+        place = Path("mine", "ab"[number // 16], f"{number:02d}")
         place.mkdir(parents=True)
-        for frame, image in enumerate(clip):
+        for frame, image in enumerate(video):
             Image.fromarray(image).save(place / f"{frame}.png")
     own = VideosData(source="videos", image_size=16, train="mine", frames=4, stride=1, offset="first", labelled=True)
     extractor = Classifier(kind="classifier", channels=(4, 5), epochs=1, batch=8, learning_rate=1e-3)
-    names = {"clips": "ci_clips", "frames": "ci_frames"}
-    protocols = {
-        name: protocol_of(protocol).model_copy(update={"reference": "train", "samples": 31})
-        for name, protocol in names.items()
-    }
-    score = {name: Score(data="mine", protocol=protocol, extractor=extractor) for name, protocol in names.items()}
-    changed = altered(experiment, data=experiment.data | {"mine": own}, score=score, protocols=protocols)
-    data.run(changed, "mine")
-    for name in names:
-        classifier.run(changed, name)
-    return changed
+
+    def made(clips, **rule):
+        names, protocols = {"clips": "ci_clips", "frames": "ci_frames"}, {}
+        for name, protocol in names.items():
+            plain = protocol_of(protocol)
+            changes = {"reference": "train", "samples": 31, "clips": plain.clips.model_copy(update=rule)}
+            protocols[name] = plain.model_copy(update=changes)
+        score = {name: Score(data="mine", protocol=protocol, extractor=extractor) for name, protocol in names.items()}
+        mine = {"mine": own.model_copy(update={"clips_per_video": clips})}
+        changed = altered(experiment, data=experiment.data | mine, score=score, protocols=protocols)
+        data.run(changed, "mine")
+        for name in names:
+            classifier.run(changed, name)
+        return changed
+
+    return made
 
 
-def test_without_a_held_out_split_the_floor_is_half_against_half(videos):
-    written = stage.run(videos, ["floor-clips", "floor-frames"])
+@pytest.mark.parametrize("clips", [1, 2])
+def test_without_a_held_out_split_the_floor_is_half_against_half(videos, clips):
+    """Half of the videos against the other half, one clip of each."""
+    experiment = videos(clips)
+    written = stage.run(experiment, ["floor-clips", "floor-frames"])
     assert written == [paths.floor("mine", "ci_clips"), paths.floor("mine", "ci_frames")]
-    clips = data.load(videos, "mine", "train")
-    assert clips.images.shape == (31, 4, 16, 16, 3)
-    assert len(data.load(videos, "mine", "test").labels) == 0
+    train = data.load(experiment, "mine", "train")
+    assert train.images.shape == (31 * clips, 4, 16, 16, 3)
+    assert len(data.load(experiment, "mine", "test").labels) == 0
     order = torch.randperm(31, generator=generator("floor")).numpy()
-    halves = order[:15], order[15:]
+    halves = [train.images[clips * np.sort(half)] for half in (order[:15], order[15:])]
     for path, metric, name in zip(written, ("fvd", "fid"), ("clips", "frames"), strict=True):
         values, content = read_score(path)
-        items = [clips.images[half] for half in halves]
-        if name == "frames":
-            items = [half.reshape(-1, 16, 16, 3) for half in items]
-        pools = [outputs(name, half)[0] for half in items]
-        assert values[metric] == pytest.approx(frechet(*pools), rel=1e-5)
-        assert content["samples"]["items"] == 15
-        assert content["reference"]["items"] == len(items[1])
-        assert "no held-out split: one half of the training split against the other" in content["remarks"]
+        items = [half.reshape(-1, 16, 16, 3) for half in halves] if name == "frames" else halves
+        assert values[metric] == pytest.approx(frechet(*(outputs(name, half)[0] for half in items)), rel=1e-5)
+        assert (content["samples"]["items"], content["reference"]["items"]) == (15, 16)
+        assert any(
+            remark.startswith("no held-out split: one half of the training split") for remark in content["remarks"]
+        )
         assert any(remark.startswith("15 items, where the protocol scores 31") for remark in content["remarks"])
-    accuracy = read_score(written[0])[0]["accuracy"]
-    logits = outputs("clips", clips.images[halves[0]])[2]
-    assert accuracy == (logits.argmax(1) == clips.labels[halves[0]]).mean()
+    labels = train.labels[clips * np.sort(order[:15])]
+    accuracy = (outputs("clips", halves[0])[2].argmax(1) == labels).mean()
+    assert read_score(written[0])[0]["accuracy"] == pytest.approx(accuracy)
+
+
+@pytest.mark.parametrize("choice", ["sorted", "random"])
+@pytest.mark.parametrize("wanted", [None, 12])
+def test_the_stored_reference_is_what_the_protocol_takes_of_the_videos(videos, choice, wanted):
+    """The same videos, one clip of each, as `--against` the folder itself; that they are stored changes nothing."""
+    rule = {"stride": 1, "offset": "first", "videos": choice}
+    experiment = videos(2, reference=ClipRule(**rule), reference_videos=wanted, seed=5)
+    for name in ("clips", "frames"):
+        scorer = stage.Scorer(experiment, name)
+        [direct] = references_of(Path("mine"), {name: scorer.protocol}, scorer.extractor).values()
+        moments, expected = scorer.reference.moments["pool"], direct.moments["pool"]
+        assert moments.count == expected.count == (wanted or 31) * (4 if name == "frames" else 1)
+        np.testing.assert_allclose(moments.mean, expected.mean, rtol=1e-5)
+        np.testing.assert_allclose(moments.covariance, expected.covariance, rtol=1e-3, atol=1e-6)
+    train = data.load(experiment, "mine", "train")
+    taken = np.random.default_rng(5).permutation(31) if choice == "random" else np.arange(31)
+    pool = outputs("clips", train.images[2 * taken[: wanted or 31]])[0]
+    np.testing.assert_allclose(
+        stage.Scorer(experiment, "clips").reference.moments["pool"].mean, pool.mean(0), rtol=1e-5
+    )
 
 
 # ---------------------------------------------------------------- clips of others

@@ -36,7 +36,7 @@ def with_score(experiment, **changes):
 
 
 def values_of(scorer, images, labels=None):
-    estimates, _ = scorer.score(stage.InMemory.of(images), labels, scorer.reference)
+    estimates, _ = scorer.score(scorer.items(images, np.arange(len(images))), labels, scorer.reference)
     return {name: estimate.value for name, estimate in estimates.items()}
 
 
@@ -57,7 +57,7 @@ def test_values_equal_the_textbook(scorer, experiment):
     train = data.load(experiment, "tiny", "train")
     images, labels = train.images[:360], train.labels[:360]
     values = values_of(scorer, images, labels)
-    network = classifier.load(paths.extractor("images") / "model.safetensors")
+    network = classifier.load(paths.extractor("tiny", "images") / "model.safetensors")
     with torch.inference_mode():
         pool, spatial, logits = (t.numpy() for t in network(as_tensor(images)))
         reference = [t.numpy() for t in network(as_tensor(scorer.real.images))]
@@ -87,7 +87,7 @@ def test_equals_torch_fidelity_with_the_same_extractor(scorer, experiment):
         input1=TensorImages(images),
         input2=TensorImages(scorer.real.images),
         feature_extractor="rdm-classifier",
-        feature_extractor_weights_path=paths.extractor("images") / "model.safetensors",
+        feature_extractor_weights_path=paths.extractor("tiny", "images") / "model.safetensors",
         **{"fid": True, "isc": True, "isc_splits": 1, "samples_shuffle": False, "cuda": False, "verbose": False},
     )
     ours = values_of(scorer, images)
@@ -157,7 +157,7 @@ def test_extractor_verb_is_for_classifiers(workspace, experiment):
     with pytest.raises(UsageError, match=r"score\.images\.extractor is 'inception', which is not trained here"):
         classifier.run(changed, "images")
     assert isinstance(experiment.score["images"].extractor, Classifier)
-    assert paths.extractor("images").is_dir()
+    assert paths.extractor("tiny", "images").is_dir()
 
 
 def test_a_reference_of_ones_own(workspace, experiment):

@@ -11,7 +11,7 @@ def scoring_inputs(score):
     trained = parameters.extractor.kind == "classifier"
     return [
         manifest(paths.data(parameters.data)),
-        *([manifest(paths.extractor(score))] if trained else []),
+        *([manifest(paths.extractor(parameters.data, score))] if trained else []),
     ]
 
 
@@ -41,11 +41,11 @@ def published_scores(name):
 
 rule extractor:
     input:
-        lambda w: manifest(paths.data(EXPERIMENT.score[w.score].data)),
+        manifest(paths.data("{dataset}")),
     output:
-        manifest(paths.extractor("{score}")),
+        manifest(paths.extractor("{dataset}", "{score}")),
     log:
-        "logs/extractor/{score}.log",
+        "logs/extractor/{dataset}/{score}.log",
     priority: 3
     threads: EXPERIMENT.threads
     params:

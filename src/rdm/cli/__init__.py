@@ -45,7 +45,8 @@ def main() -> None:
 def data(name: str, params_file: str, overwrite: bool) -> None:
     """Store the data set NAME of the parameter file's `data` section as arrays.
 
-    Writes results/data/NAME: images (uint8, NHWC) and labels of both splits.
+    Writes results/data/NAME: images (uint8, NHWC) or clips (NTHWC) and labels of both splits; of clips that are made
+    anew whenever they are read, what they are.
     """
     experiment = load_experiment(params_file)
     check_known(name, experiment.data, "data set")
@@ -94,7 +95,7 @@ def latents(name: str, params_file: str, overwrite: bool) -> None:
 def extractor(name: str, params_file: str, overwrite: bool) -> None:
     """Train the small classifier whose features are compared in NAME of the parameter file's `score` section.
 
-    Writes results/extractor/NAME. Needs: rdm data. Not needed where the FID-Inception or I3D is used.
+    Writes results/extractor/DATASET/NAME. Needs: rdm data. Not needed where the FID-Inception or I3D is used.
     """
     experiment = load_experiment(params_file)
     check_known(name, experiment.score, "score")

@@ -7,6 +7,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from rdm.data.images import Source, Split, enlarge
+from rdm.errors import RdmError
 from rdm.params.schema import DigitsData
 
 CLASSES = [str(digit) for digit in range(10)]
@@ -18,9 +19,14 @@ def read_digits(size: int, test_fraction: float, split_seed: int) -> tuple[Split
     """The training and the held-out digits, (size, size, 1), with equal class proportions, classes mixed."""
     digits = load_digits()
     images = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # 16 grey levels, 8x8
-    train, test = train_test_split(
-        np.arange(len(images)), test_size=test_fraction, random_state=split_seed, stratify=digits.target
-    )
+    try:
+        train, test = train_test_split(
+            np.arange(len(images)), test_size=test_fraction, random_state=split_seed, stratify=digits.target
+        )
+    except ValueError:
+        raise RdmError(
+            f"test_fraction: {test_fraction} of {len(images)} digits leaves a split without one of each; set 0.2."
+        ) from None
 
     def split(items: np.ndarray) -> Split:
         return Split((enlarge(images[i], size) for i in items), digits.target[items].astype(np.int64))

@@ -2,7 +2,7 @@
 
 A digit of half the frame's size starts at the top, at the left or the right border, and drifts to the other one, where
 it turns back. It falls with y ~ t^1.5 and bounces off the ground to half its height, so that a clip played backwards
-looks different. A slow digit gets half way; a fast one bounces. Positions are rounded to cells of `cell` pixels.
+looks different. A slow digit does not get that far. Positions are rounded to cells of `cell` pixels.
 """
 
 from __future__ import annotations

@@ -6,17 +6,15 @@ not: what is left out changes nothing else.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
 
 from rdm.data.images import Source, Split
-from rdm.data.sources import list_videos, open_video
+from rdm.data.sources import list_videos, numbering_fault, open_video
 from rdm.errors import UsageError
 from rdm.params.schema import VideosData
 from rdm.progress import progress
@@ -136,8 +134,8 @@ class _Folder:
         parameters, files, where = self.parameters, self.videos[name], self.root / name
         if not files:
             raise UsageError(f"{where} holds no frames; remove it.")
-        if (gap := missing_number(files)) is not None:
-            raise UsageError(f"{where} has no frame {gap}, but some before and after; put it there or remove the rest.")
+        if (fault := numbering_fault(files)) is not None:
+            raise UsageError(f"{where} {fault}; mend it or remove the folder.")
         # frames are there to be counted, without decoding the first one; a film is one file
         length = len(files) if len(files) > 1 else open_video(self.root, files).length(0)
         clips = parameters.clips_per_video if parameters.offset == "first" else 1  # others may overlap
@@ -169,19 +167,6 @@ class _Folder:
         small = {number: square(frame, self.parameters.image_size) for number, frame in frames}
         for window in windows:
             yield np.stack([small[number] for number in window])
-
-
-def missing_number(files: list[str]) -> int | None:
-    """The first number that the names of frames skip; None if there is none, or if they are not numbered alike.
-
-    Numbered alike means that all end in a number before the suffix and are otherwise the same.
-    """
-    matches = [re.fullmatch(r"(.*?)(\d+)", PurePosixPath(name).stem, re.ASCII) for name in files]
-    numbered = [match.groups() for match in matches if match]
-    if len(numbered) < len(files) or len({prefix for prefix, _ in numbered}) > 1:
-        return None
-    numbers = sorted(int(number) for _, number in numbered)
-    return next((a + 1 for a, b in pairwise(numbers) if b > a + 1), None)
 
 
 def _outermost(name: str) -> str:

@@ -96,9 +96,10 @@ def _read(file: Path) -> dict[str, Tensor]:
     for part in ("ema", "model"):
         if isinstance(content, dict) and isinstance(content.get(part), dict):
             content = content[part]
-    if not isinstance(content, dict) or not content or not all(isinstance(t, Tensor) for t in content.values()):
+    weights = content if isinstance(content, dict) else {}
+    if not weights or not all(isinstance(n, str) and isinstance(t, Tensor) for n, t in weights.items()):
         raise UsageError(f"{file} holds no state dict (tensors by name); give an official Latte checkpoint.")
-    return content
+    return weights
 
 
 def _names(theirs: dict[str, Tensor]) -> dict[str, tuple[str, ...]]:

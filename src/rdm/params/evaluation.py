@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from rdm.params.schema import Fraction, Name
+from rdm.params.schema import Distinct, Fraction, Name
 from rdm.params.section import Section
 
 # ---------------------------------------------------------------- score
@@ -80,11 +80,24 @@ class VideoRow(Section):
     cells: Annotated[tuple[Cell, ...], Field(min_length=1)]
 
 
+# the paper's own, and in how many clips a digit stays the same digit
+VideoColumn = Literal[
+    "frame_fid",
+    "frame_is",
+    "skytimelapse_fvd",
+    "taichi_hd_fvd",
+    "ucf101_fvd",
+    "skytimelapse_identity",
+    "taichi_hd_identity",
+    "ucf101_identity",
+]
+
+
 class Column(Section):
     """Where the numbers of a column come from."""
 
     score: Name
-    metric: Literal["fvd", "fid", "is"]
+    metric: Literal["fvd", "fid", "is", "identity"]
 
 
 class Table1(Section):
@@ -98,7 +111,7 @@ class Table1(Section):
 class Table2(Section):
     """Videos: FVD by data set, FID of frames, IS of clips."""
 
-    columns: dict[Literal["frame_fid", "frame_is", "skytimelapse_fvd", "taichi_hd_fvd", "ucf101_fvd"], Column]
+    columns: dict[VideoColumn, Column]
     rows: tuple[VideoRow, ...]
 
 
@@ -114,8 +127,8 @@ class Tables(Section):
 class Figure5(Section):
     """Sensitivity by depth (the paper's Fig. 5), and the gates by depth."""
 
-    systems: Annotated[tuple[Name, ...], Field(min_length=1)]  # gated ones
-    steps: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]  # of fine-tuning; each must be a step that is logged
+    systems: Distinct[Name]  # gated ones
+    steps: Distinct[PositiveInt]  # of fine-tuning; each must be a step that is logged
 
 
 class Curve(Section):
@@ -130,7 +143,7 @@ class Curve(Section):
 class Figure6(Curve):
     """The five residual variants against training steps (the paper's Fig. 6)."""
 
-    steps: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+    steps: Distinct[PositiveInt]
 
     def at(self, step: int) -> str:
         """The name of the sampler that draws from the weights after `step` steps."""
@@ -140,7 +153,7 @@ class Figure6(Curve):
 class Figure7(Curve):
     """Quality by depth, with gates and without (the paper's Fig. 7)."""
 
-    depths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+    depths: Distinct[PositiveInt]
     steps: PositiveInt
 
 

@@ -8,10 +8,10 @@ from typing import Annotated
 from pydantic import Field, PositiveInt
 
 from rdm.errors import UsageError, nearest
-from rdm.params.evaluation import Cell, Figures, Published, Score, Tables
+from rdm.params.evaluation import Cell, Curve, Figures, Published, Score, Tables
 from rdm.params.gates import Gates, Variant
 from rdm.params.protocol import Protocol
-from rdm.params.schema import Autoencoder, Baseline, Data, DiT, FineTuned, Name, Sampler, Train
+from rdm.params.schema import Autoencoder, Baseline, Data, Distinct, DiT, FineTuned, Name, Sampler, Train
 from rdm.params.section import Section
 from rdm.paths import run_name
 
@@ -35,7 +35,7 @@ class Experiment(Section):
     protocols: dict[str, Protocol]  # by the name of the score; put in by `load`, from protocols.yaml beside the file
     device: Annotated[str, Field(pattern=DEVICE)] = "auto"
     threads: PositiveInt = 1  # per process
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)]
+    seeds: Distinct[int]
     data: dict[Name, Data]
     latents: dict[Name, Autoencoder]
     train: Train
@@ -90,6 +90,12 @@ class Experiment(Section):
             systems.append((name, depth, False, plain))
             systems.append((f"{name}-gated", depth, True, plain.model_copy(update={"gates": gates})))
         return systems
+
+    @property
+    def curves(self) -> dict[str, Curve]:
+        """Those of Figures 6 and 7 that this experiment has."""
+        figures = {"figure6": self.figures.figure6, "figure7": self.figures.figure7}
+        return {name: figure for name, figure in figures.items() if figure is not None}
 
     @cached_property
     def samplers(self) -> dict[str, Sampler]:

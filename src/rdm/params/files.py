@@ -11,10 +11,12 @@ import yaml
 from pydantic import ValidationError
 
 from rdm.errors import ParameterError, UsageError, nearest
-from rdm.params.consistency import check
+from rdm.params.consistency import check_scores, check_systems
 from rdm.params.experiment import Experiment
+from rdm.params.presentation import check_presentation
 from rdm.params.protocol import Protocol
 from rdm.params.section import Section
+from rdm.params.shapes import check_shapes
 
 Model = TypeVar("Model", bound=Section)
 # in an installed package beside this module, in a checkout beside the parameter files
@@ -44,7 +46,10 @@ def load(path: str | Path) -> Experiment:
     }
     experiment = validated(Experiment, {**content, "protocols": protocols}, str(path))
     try:
-        check(experiment)
+        check_systems(experiment)
+        check_scores(experiment)
+        check_presentation(experiment)
+        check_shapes(experiment)
     except ParameterError as error:
         raise ParameterError(f"{path}: {error}") from None
     _check_rows(experiment, path)

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from rdm.params.gates import Gates
+from rdm.params.protocol import Seed
 from rdm.params.section import Section
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+Value = TypeVar("Value")
+
+
+def _distinct(values: tuple[Value, ...]) -> tuple[Value, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError(f"{list(values)} names one twice; name each once")
+    return values
+
+
+Distinct = Annotated[tuple[Value, ...], Field(min_length=1), AfterValidator(_distinct)]
 
 
 # ---------------------------------------------------------------- data
@@ -49,11 +60,11 @@ class MovingDigitsData(Section):
     frames: Annotated[int, Field(ge=2)]
     clips: PositiveInt  # of the training split; the held-out digits make `test_clips`
     test_clips: PositiveInt
-    speeds: Annotated[tuple[Literal["slow", "fast"], ...], Field(min_length=1)]
+    speeds: Distinct[Literal["slow", "fast"]]
     cell: PositiveInt = 1  # positions are rounded to so many pixels
     labelled: bool = True  # by the digit; false: an unconditional set
     test_fraction: Fraction
-    seed: int = 0
+    seed: Seed = 0
 
 
 class VideosData(Section):
@@ -64,7 +75,7 @@ class VideosData(Section):
 
     source: Literal["videos"]
     image_size: PositiveInt
-    train: str  # a folder; the reference of the scores unless there is a test folder
+    train: str  # a folder
     test: str | None = None  # a folder; None: there is no held-out split
     frames: Annotated[int, Field(ge=2)]
     stride: PositiveInt  # between the frames of a clip
@@ -72,7 +83,14 @@ class VideosData(Section):
     clips_per_video: PositiveInt = 1
     labelled: bool  # by the outermost folder, sorted by name; false: an unconditional set
     unusable: Literal["refuse", "skip"] = "refuse"  # a video that is too short, damaged, or lacks frames
-    seed: int = 0
+    seed: Seed = 0  # of random places
+
+    @model_validator(mode="after")
+    def seed_needs_random(self) -> VideosData:
+        """A seed that would change nothing is refused."""
+        if self.offset == "first" and self.seed:
+            raise ValueError("seed would change nothing with offset: first; leave it out")
+        return self
 
 
 ImageData = DigitsData | FashionData | FolderData
@@ -162,7 +180,9 @@ class Optimisation(Section):
     ema_decay: Fraction
     label_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     log_every: PositiveInt = 50  # steps
-    snapshots: tuple[PositiveInt, ...] = ()  # steps at which the EMA weights are kept, beside those of the end
+    snapshots: Annotated[
+        tuple[PositiveInt, ...], AfterValidator(_distinct)
+    ] = ()  # steps at which the EMA weights are kept, beside those of the end
 
 
 class Baseline(Optimisation):
@@ -174,7 +194,7 @@ class Baseline(Optimisation):
     latents: Name
     network: Network
     diffusion: Diffusion
-    seeds: tuple[int, ...] | None = None  # of it and what starts from it; None: the experiment's
+    seeds: Distinct[int] | None = None  # of it and what is fine-tuned from it; None: the experiment's
     start: Name | None = None  # of a Latte: a DiT whose blocks become the spatial ones
     gates: Gates | None = None  # from random weights on, as the paper's Figure 6 has them
 
@@ -212,7 +232,7 @@ class Sampler(Section):
     guided_channels: PositiveInt | None = None  # guidance acts on the first so many channels (DiT: 3); None: on all
     eta: Annotated[float, Field(ge=0, le=1)] = 0.0
     batch: PositiveInt  # items per network call
-    step: PositiveInt | None = None  # of the training: a snapshot's weights; None: those of the end
+    step: PositiveInt | None = None  # of the training: the weights of this snapshot; None: those of the end
 
     @model_validator(mode="after")
     def noise_needs_ddim(self) -> Sampler:

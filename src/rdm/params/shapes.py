@@ -23,29 +23,13 @@ def check_shapes(experiment: Experiment) -> None:
             _multiple(f"data.{name}.image_size", data.image_size, 2 * data.cell, "two cells")
     for name, entry in experiment.systems.items():
         if isinstance(entry, Baseline):
-            where = f"train.baselines.{name}"
-            _check_network(f"{where}.network", entry, latent_sizes[entry.latents])
-            _check_steps(experiment, where, entry)
+            _check_network(f"train.baselines.{name}.network", entry, latent_sizes[entry.latents])
         if entry.gates is not None:
             network = experiment.baseline(name).network
             _check_gates(f"train: {name}.gates", entry.gates, isinstance(network, DiT))
     for name, score in experiment.score.items():
         if isinstance(score.extractor, Classifier):
             _check_classifier(experiment, name, score.extractor)
-
-
-def _check_steps(experiment: Experiment, where: str, baseline: Baseline) -> None:
-    for name, sampler in experiment.sample.items():
-        if sampler.steps > baseline.diffusion.timesteps:
-            raise ParameterError(
-                f"sample.{name}.steps: {sampler.steps} is more than the {baseline.diffusion.timesteps} timesteps of "
-                f"{where}."
-            )
-        channels = experiment.latents[baseline.latents].latent_channels
-        if sampler.guided_channels is not None and sampler.guided_channels >= channels:
-            raise ParameterError(
-                f"sample.{name}.guided_channels: the latents of {where} have {channels}; name fewer, or leave it out."
-            )
 
 
 def _check_classifier(experiment: Experiment, name: str, classifier: Classifier) -> None:

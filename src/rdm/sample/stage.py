@@ -22,7 +22,7 @@ from rdm.params.schema import Diffusion, Sampler
 from rdm.progress import progress
 from rdm.provenance.files import whole_file
 from rdm.provenance.manifest import Recipe, build, check_input, is_current
-from rdm.randomness import generator
+from rdm.randomness import generator, proportional
 from rdm.runtime import prepare
 from rdm.train import stage as train
 
@@ -109,7 +109,8 @@ def _write_previews(name: str, sampler: str, shards: Path) -> None:
 def deal_labels(experiment: Experiment, dataset: str, classes: int, seed: int) -> np.ndarray:
     """The label of every sample, int64 (N,); each is a function of its index (and, if random, of the seed).
 
-    reference: the reference split's own labels, over and over: its exact class proportions, and no sorting by class.
+    reference: the reference split's own labels, over and over (or, if it has more, some of them in its proportions):
+    its class proportions, and no sorting by class.
     balanced: 0, 1, ..., classes - 1, over and over. random: uniform. Of an unconditional set all are 0.
     """
     protocol = experiment.dealing(dataset)
@@ -118,7 +119,8 @@ def deal_labels(experiment: Experiment, dataset: str, classes: int, seed: int) -
         return np.zeros_like(indices)
     if protocol.labels == "reference":
         reference = data.load(experiment, dataset, protocol.reference).labels
-        return reference[indices % len(reference)]
+        dealt: np.ndarray = reference[proportional(reference, protocol.samples)]
+        return dealt[indices % len(dealt)]
     if protocol.labels == "balanced":
         return indices % classes
     return torch.randint(classes, (protocol.samples,), generator=generator(seed, "labels")).numpy()

@@ -88,7 +88,7 @@ def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
         raise UsageError(f"score.{name}.extractor is {parameters.kind!r}, which is not trained here; nothing to do.")
     frames = experiment.protocols[name].frames
     train = data.load(experiment, dataset, "train")
-    folder = paths.extractor(name)
+    folder = paths.extractor(dataset, name)
     recipe = Recipe("extractor", of_extractor(experiment, name), {"data": train.artefact.digest})
     if is_current(folder, recipe, make_extractor(name), overwrite):
         return folder
@@ -128,6 +128,10 @@ def fit(parameters: Classifier, train: Labelled, device: torch.device) -> ConvNe
     classes = [int(labels.max()) + 1 for labels in train.labels]
     network = ConvNet(parameters.channels, shape[-1], classes, clips=len(shape) == 5).to(device).train()
     steps = parameters.epochs * (count // parameters.batch)
+    if not steps:
+        raise UsageError(
+            f"A classifier's batch of {parameters.batch} needs as many items, there are {count}; set a smaller batch."
+        )
     optimiser = torch.optim.AdamW(network.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, parameters.learning_rate, total_steps=steps)
     targets = [torch.from_numpy(labels) for labels in train.labels]

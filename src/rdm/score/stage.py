@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ from rdm.errors import UsageError
 from rdm.params import FLOOR, Experiment
 from rdm.params.dependencies import make_extractor, of_extractor, of_published_score, of_score, of_scoring
 from rdm.params.evaluation import Classifier
+from rdm.params.schema import VideosData
 from rdm.provenance.files import digest, write_json
 from rdm.provenance.manifest import Recipe, read
-from rdm.randomness import generator
+from rdm.randomness import generator, proportional
 from rdm.runtime import prepare
 from rdm.sample import store
 from rdm.score.evaluate import Estimate, evaluate, remarks_on
@@ -34,11 +35,6 @@ class InMemory:
 
     images: Any
     order: np.ndarray
-
-    @classmethod
-    def of(cls, images: Any) -> InMemory:
-        """Images in the order in which they are stored."""
-        return cls(images, np.arange(len(images)))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -60,7 +56,7 @@ class Scorer:
         parameters = self.parameters.extractor
         self.device = prepare(experiment)
         if isinstance(parameters, Classifier):
-            weights = paths.extractor(name)
+            weights = paths.extractor(self.parameters.data, name)
             made = read(weights, make_extractor(name), of_extractor(experiment, name)).digest
         else:
             weights, made = Path(parameters.weights), None
@@ -69,9 +65,8 @@ class Scorer:
         self.reference = self._reference()
         self.inputs = {"reference": self.reference.facts["sha256"], "extractor": made or self.extractor.digest}
 
-    def items(self, images: Any, order: np.ndarray | None = None) -> InMemory:
+    def items(self, images: Any, order: np.ndarray) -> InMemory:
         """Images or clips in this order, as the protocol sees them: clips perhaps as their frames."""
-        order = np.arange(len(images)) if order is None else order
         if self.protocol.frames == 1:
             return InMemory(images, order)
         frames = self.protocol.frames
@@ -83,14 +78,35 @@ class Scorer:
         if self.parameters.reference is not None:
             [found] = references_of(Path(self.parameters.reference), {name: protocol}, self.extractor).values()
             return found
-        return self.measured(self.items(self.real.images))
+        return self.measured(self.chosen(np.arange(self.videos)))
 
-    def measured(self, items: Items) -> Reference:
-        """The moments of real items of the reference's split."""
+    @property
+    def videos(self) -> int:
+        """How many videos the reference's split holds; an image counts as one."""
+        return len(self.real.labels) // self.clips_per_video
+
+    @property
+    def clips_per_video(self) -> int:
+        """How many neighbouring clips are of one video."""
+        parameters = self.experiment.data[self.parameters.data]
+        return parameters.clips_per_video if isinstance(parameters, VideosData) else 1
+
+    def chosen(self, videos: np.ndarray) -> np.ndarray:
+        """Of these videos those that the protocol takes for its reference, one clip of each: its index."""
+        clips = self.protocol.clips
+        if clips is not None:
+            if clips.reference.videos == "random":
+                videos = np.random.default_rng(clips.seed).permutation(videos)
+            videos = videos[: clips.reference_videos]
+        return videos * self.clips_per_video
+
+    def measured(self, order: np.ndarray) -> Reference:
+        """The moments of these items of the reference's split."""
         where = f"{paths.data(self.parameters.data)} ({self.protocol.reference})"
         facts = {"path": where, "sha256": self.real.artefact.digest}
+        items = self.items(self.real.images, order)
         [found] = measure_items(items, [self.protocol], self.extractor, facts)
-        return found
+        return replace(found, facts=found.facts | {"items": len(order)})
 
     def score(
         self, items: Items, labels: np.ndarray | None, reference: Reference
@@ -149,7 +165,10 @@ def run(experiment: Experiment, names: list[str]) -> list[Path]:
 def _scores_of(experiment: Experiment, name: str) -> list[str]:
     """The scores in which something is scored. Raises UsageError for what is not there."""
     if name in experiment.runs:
-        return experiment.scores_of(experiment.data_of(experiment.runs[name][0]))
+        system, _ = experiment.runs[name]
+        if not experiment.samplers_of(system):
+            raise UsageError(f"No table or figure samples {name!r}, so there is nothing to score; add a row to tables.")
+        return experiment.scores_of(experiment.data_of(system))
     if name.removeprefix(FLOOR) in experiment.score and name.startswith(FLOOR):
         return [name.removeprefix(FLOOR)]
     return experiment.scores_of(experiment.find_samples(name).data)
@@ -164,8 +183,9 @@ def _score_run(scorer: Scorer, name: str) -> list[Path]:
         inputs = {**scorer.inputs, "samples": samples.artefact.digest}
         recipe = Recipe("score", of_score(experiment, name, sampler, scorer.name), inputs)
         path = paths.score(name, sampler, scorer.parameters.protocol)
+        order = np.arange(len(samples.labels))
         facts = {"path": str(samples.artefact.folder), "nfe": samples.artefact.facts["nfe"], "seed": seed}
-        written.append(scorer.write(path, recipe, scorer.items(samples.images), samples.labels, [], **facts))
+        written.append(scorer.write(path, recipe, scorer.items(samples.images, order), samples.labels, [], **facts))
     return written
 
 
@@ -175,7 +195,7 @@ def _score_published(scorer: Scorer, name: str) -> Path:
     where = f"published.{name}: {source.path}"
     count = source.shape[0] // protocol.frames
     remarks = check_admitted(where, count, source.labels, protocol, scorer.parameters.protocol)
-    wanted = scorer.items(scorer.real.images).shape[1:]
+    wanted = scorer.items(scorer.real.images, np.arange(1)).shape[1:]
     if source.shape[1:] != wanted:
         sizes = ("x".join(map(str, shape)) for shape in (source.shape[1:], wanted))
         raise UsageError("{}: items of {}, the reference's are {}; scale them first.".format(where, *sizes))
@@ -187,25 +207,33 @@ def _score_published(scorer: Scorer, name: str) -> Path:
 
 
 def _score_floor(scorer: Scorer) -> Path:
-    """Score real items against real items: what a perfect generator would get.
+    """Score real items against real items: what a perfect generator would get."""
+    experiment, protocol = scorer.experiment, scorer.protocol
+    real, order, reference = floor_items(scorer)
+    path = paths.floor(scorer.parameters.data, scorer.parameters.protocol)
+    inputs = {**scorer.inputs, "samples": real.artefact.digest}
+    recipe = Recipe("score", of_scoring(experiment, scorer.name), inputs)
+    few = f"{len(order)} items, where the protocol scores {protocol.samples}: a little more bias"
+    remarks = [few] if len(order) < protocol.samples else []
+    if reference is not scorer.reference:
+        remarks.append("no held-out split: one half of the training split's videos against the other")
+    items, where = scorer.items(real.images, order), str(real.artefact.folder)
+    return scorer.write(path, recipe, items, real.labels[order], remarks, reference, path=where)
 
-    Those of the other split; if there is none, one half of the only split against the other.
+
+def floor_items(scorer: Scorer) -> tuple[data.Dataset, np.ndarray, Reference]:
+    """Real items, which of them are scored, and what they are compared with.
+
+    Those of the other split, as many as the protocol scores; if there is none, of one half of the only split's videos,
+    against the other half. In random order: a data set may be stored class by class, and IS takes parts in file order.
     """
     experiment, dataset = scorer.experiment, scorer.parameters.data
     other = data.load(experiment, dataset, "train" if scorer.protocol.reference == "test" else "test")
-    reference, halved = None, not len(other.labels)
-    other = scorer.real if halved else other
-    # shuffled: a data set may be stored class by class, and IS takes its parts in file order
-    order = torch.randperm(len(other.labels), generator=generator("floor")).numpy()
-    if halved:
-        order, rest = order[: len(order) // 2], order[len(order) // 2 :]
-        reference = scorer.measured(scorer.items(other.images, rest))
-    path = paths.floor(dataset, scorer.parameters.protocol)
-    inputs = {**scorer.inputs, "samples": other.artefact.digest}
-    recipe = Recipe("score", of_scoring(experiment, scorer.name), inputs)
-    few = f"{len(order)} items, where the protocol scores {scorer.protocol.samples}: a little more bias"
-    remarks = [few] if len(order) < scorer.protocol.samples else []
-    if halved:
-        remarks.append("no held-out split: one half of the training split against the other")
-    items, where = scorer.items(other.images, order), str(other.artefact.folder)
-    return scorer.write(path, recipe, items, other.labels[order], remarks, reference, path=where)
+    if len(other.labels):
+        order = torch.randperm(len(other.labels), generator=generator("floor")).numpy()
+        return other, order[proportional(other.labels[order], scorer.protocol.samples)], scorer.reference
+    shuffled = torch.randperm(scorer.videos, generator=generator("floor")).numpy()
+    half = scorer.videos // 2
+    order = shuffled[:half] * scorer.clips_per_video
+    reference = scorer.measured(scorer.chosen(np.sort(shuffled[half:])))
+    return scorer.real, order[proportional(scorer.real.labels[order], scorer.protocol.samples)], reference

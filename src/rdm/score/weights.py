@@ -30,7 +30,7 @@ def find_weights(kind: str, expected: str | None, path: Path | None) -> tuple[Pa
     """
     if path is None and kind not in URLS:
         raise UsageError(
-            "This protocol's classifier is no published file; name one with --weights, such as results/extractor/DATA."
+            "This protocol's classifier is no published file; name one with --weights: results/extractor/DATA/SCORE."
         )
     file = _download(kind, expected) if path is None else path
     file = file / "model.safetensors" if file.is_dir() else file

@@ -27,7 +27,7 @@ from rdm.params.evaluation import Cell
 from rdm.provenance.files import digest
 from rdm.provenance.manifest import read
 
-METRICS = ("fvd", "fid", "sfid", "is", "accuracy")
+METRICS = ("fvd", "fid", "sfid", "is", "accuracy", "identity")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,12 @@ from rdm.params.protocol import Protocol
 from rdm.tables.build import VIDEO_COLUMNS, columns_of
 from rdm.tables.render import Page, decimals, number, with_error
 
-METRICS = {"fid": "FID", "sfid": "sFID", "is": "IS", "fvd": "FVD"}
+METRICS = {"fid": "FID", "sfid": "sFID", "is": "IS", "fvd": "FVD", "identity": "identity"}
+OWN = {"skytimelapse_identity", "taichi_hd_identity", "ucf101_identity"}  # columns that the paper does not have
+IDENTITY = (
+    "Identity: the share of clips in which a classifier of frames sees one and the same class in nine tenths of the "
+    "frames or more."
+)
 ORIGIN = (
     "Origin: `run`, trained and sampled here; `samples`, published {} scored here; `quoted`, copied from the paper. "
     "Empty: not run."
@@ -36,7 +41,8 @@ def page2(table: pd.DataFrame, experiment: Experiment) -> Page:
     """Per column the paper's value, and where there is one, ours and what the gates changed."""
     columns = {"": table["architecture"], "Method": table["method"]}
     for name, title in VIDEO_COLUMNS.items():
-        columns[f"{title} paper"] = table[f"{name}_paper"].map(number)
+        if table[f"{name}_paper"].notna().any():
+            columns[f"{title} paper"] = table[f"{name}_paper"].map(number)
         ours, difference = table[f"{name}_ours"], table[f"{name}_minus_control"]
         if ours.notna().any():
             spread = table[f"{name}_spread"]
@@ -149,6 +155,7 @@ def _notes2(experiment: Experiment) -> list[str]:
         "The paper's frame columns are inherited: in the tables that it took them over from, FID is that of "
         "FaceForensics and IS that of C3D on UCF-101; it does not say on which data its own are (reading R9). "
         "Ours are as said above.",
+        *([IDENTITY] if OWN & columns_of(experiment).keys() else []),
         ORIGIN.format("clips"),
     ]
 
@@ -159,7 +166,7 @@ def _columns(experiment: Experiment) -> list[str]:
     for name, title in VIDEO_COLUMNS.items():
         column = columns_of(experiment).get(name)
         if column is None:
-            notes.append(f"{title}: not measured; the paper's numbers alone.")
+            notes += [] if name in OWN else [f"{title}: not measured; the paper's numbers alone."]
             continue
         score, protocol = experiment.score[column.score], experiment.protocols[column.score]
         source = experiment.data[score.data].source.replace("_", " ")

@@ -11,5 +11,15 @@ Nothing is copied into memory before it is read. Whatever is wrong with a set is
 
 from rdm.data.sources.base import Images, Videos, is_class_sorted
 from rdm.data.sources.choose import list_videos, open_images, open_video, open_videos
+from rdm.data.sources.videos import numbering_fault
 
-__all__ = ["Images", "Videos", "is_class_sorted", "list_videos", "open_images", "open_video", "open_videos"]
+__all__ = [
+    "Images",
+    "Videos",
+    "is_class_sorted",
+    "list_videos",
+    "numbering_fault",
+    "open_images",
+    "open_video",
+    "open_videos",
+]

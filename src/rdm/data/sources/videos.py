@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path, PurePosixPath
 
 import av
@@ -68,13 +68,16 @@ def _open(file: Path) -> Iterator[av.container.InputContainer]:
 class FrameFolders(Videos):
     """Videos as folders of images below the folder `path`: each that directly holds some is one.
 
-    Frames are sorted by name, where numbers count as numbers: frame9 comes before frame10.
+    Frames are sorted by name, where numbers count as numbers: frame9 comes before frame10. None may be missing.
     Labels: the outermost folders, if every video's folder is in another.
     """
 
     def __init__(self, path: Path, files: list[str]) -> None:
         self.path, self.files = path, files
         videos, place = group_frames(path, files), {name: number for number, name in enumerate(files)}
+        for folder, names in videos.items():
+            if (fault := numbering_fault(names)) is not None:
+                raise UsageError(f"{path / folder} {fault}; mend it or remove the folder.")
         self._videos = [[place[name] for name in names] for names in videos.values()]
         self._images = open_folder(path, files)
         self.labels = folder_labels(list(videos))
@@ -98,6 +101,29 @@ def group_frames(path: Path, files: list[str]) -> dict[str, list[str]]:
             f"{path} holds {videos['.'][0]}, which is in no video's folder; put each video's frames in one."
         )
     return {folder: videos[folder] for folder in sorted(videos)}
+
+
+def numbering_fault(files: Sequence[str]) -> str | None:
+    """What is wrong with the numbers in the names of one video's frames; None if nothing is, or none has a number.
+
+    They may start anywhere and go up by any step, but by the same throughout.
+    """
+    matches = [re.fullmatch(r"(.*?)(\d+)", PurePosixPath(name).stem, re.ASCII) for name in files]
+    if not any(matches):
+        return None
+    for name, match in zip(files, matches, strict=True):
+        if match is None:
+            return f"holds {PurePosixPath(name).name}, which has no number, among numbered frames"
+    if len({match[1] for match in matches if match}) > 1:
+        return None  # the number may be that of something else
+    numbers = sorted(int(match[2]) for match in matches if match)
+    steps = [b - a for a, b in pairwise(numbers)]
+    for number, step in zip(numbers, steps, strict=False):
+        if step == 0:
+            return f"holds frame {number} twice"
+        if step > min(steps):
+            return f"has no frame {number + min(steps)}, but some before and after"
+    return None
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

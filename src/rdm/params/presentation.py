@@ -1,0 +1,144 @@
+"""What tables and figures show must be there, sampled, and scored: found when the parameters are read."""
+
+from __future__ import annotations
+
+from rdm.errors import ParameterError, nearest
+from rdm.params.consistency import declared
+from rdm.params.evaluation import Cell
+from rdm.params.experiment import Experiment
+from rdm.params.protocol import Protocol
+from rdm.params.schema import ClipData, Latte
+
+
+def check_presentation(experiment: Experiment) -> None:
+    """Every row, column and curve is of something that is sampled and scored. Raises ParameterError."""
+    _check_columns(experiment)
+    for table in ("table1", "table2"):
+        _check_rows(experiment, table)
+    _check_picture(experiment)
+    _check_figure5(experiment)
+    _check_curves(experiment)
+
+
+def metrics_of(protocol: Protocol) -> set[str]:
+    """The metrics that a protocol gives, by which a column or curve may ask for them."""
+    clips = protocol.clips is not None and protocol.frames == 1
+    found = {"fvd" if clips else "fid"}
+    found |= {"sfid"} if protocol.sfid else set()
+    found |= {"is"} if protocol.inception_score else set()
+    return found | ({"identity"} if protocol.frames > 1 and protocol.extractor == "classifier" else set())
+
+
+def _check_columns(experiment: Experiment) -> None:
+    declared("tables.table1.score", experiment.tables.table1.score, experiment.score)
+    second = experiment.tables.table2
+    for name, column in second.columns.items() if second else ():
+        declared(f"tables.table2.columns.{name}.score", column.score, experiment.score)
+        _check_metric(experiment, f"tables.table2.columns.{name}", column.score, column.metric)
+
+
+def _check_metric(experiment: Experiment, where: str, score: str, metric: str) -> None:
+    known = metrics_of(experiment.protocols[score])
+    if metric not in known:
+        protocol = experiment.score[score].protocol
+        raise ParameterError(f"{where}.metric: protocol {protocol!r} gives no {metric!r}; {nearest(metric, known)}")
+
+
+def _check_rows(experiment: Experiment, table: str) -> None:
+    """Every row has a name of its own, and its systems or sample sets are those of a column."""
+    section = getattr(experiment.tables, table)
+    rows = section.rows if section else ()
+    names = [row.row for row in rows]
+    for name in names:
+        if names.count(name) > 1:
+            raise ParameterError(f"tables.{table}.rows: {name!r} is there twice; give each row a name of its own.")
+    columns = {experiment.score[score].data for score in experiment.scores_in(table)}
+    for row in rows:
+        where, seen = f"tables.{table}.rows: {row.row}", set[str]()
+        for cell in getattr(row, "cells", (row,)):
+            dataset = _check_cell(experiment, where, cell)
+            if dataset not in columns:
+                raise ParameterError(f"{where}: {cell.system or cell.samples!r} is of {dataset!r}, not of a column.")
+            if dataset in seen:
+                raise ParameterError(f"{where}: two cells are of {dataset!r}; leave one out.")
+            seen.add(dataset)
+
+
+def _check_cell(experiment: Experiment, where: str, cell: Cell) -> str:
+    """The data set of a cell."""
+    if cell.system is not None and cell.sampler is not None:
+        declared(f"{where}: system", cell.system, {**experiment.train.baselines, **experiment.train.gated})
+        declared(f"{where}: sampler", cell.sampler, experiment.sample)
+        _check_sampled(experiment, where, cell.system, cell.sampler)
+        return experiment.data_of(cell.system)
+    declared(f"{where}: samples", str(cell.samples), experiment.published)
+    return experiment.published[str(cell.samples)].data
+
+
+def _check_sampled(experiment: Experiment, where: str, system: str, name: str) -> None:
+    """A sampler fits to a system: its data, latents, timesteps and snapshots."""
+    baseline, sampler = experiment.baseline(system), experiment.sample[name]
+    data = experiment.data[experiment.data_of(system)]
+    if isinstance(data, ClipData) and not isinstance(baseline.network, Latte):
+        raise ParameterError(f"{where}: {system!r} makes single frames of {experiment.data_of(system)!r}, not clips.")
+    if sampler.guidance > 1 and isinstance(data, ClipData) and not data.labelled:
+        raise ParameterError(f"{where}: {name!r} is guided, {experiment.data_of(system)!r} has no labels.")
+    channels = experiment.latents[baseline.latents].latent_channels
+    if sampler.guided_channels is not None and sampler.guided_channels >= channels:
+        raise ParameterError(
+            f"sample.{name}.guided_channels: the latents of {system!r} have {channels}; name fewer, or leave it out."
+        )
+    if sampler.steps > baseline.diffusion.timesteps:
+        raise ParameterError(
+            f"sample.{name}.steps: {sampler.steps} is more than the {baseline.diffusion.timesteps} timesteps of "
+            f"{system!r}."
+        )
+    if sampler.step is not None and sampler.step not in experiment.systems[system].snapshots:
+        raise ParameterError(f"sample.{name}.step: {system!r} keeps no snapshot of step {sampler.step}.")
+
+
+def _check_picture(experiment: Experiment) -> None:
+    """Table 1's picture shows systems that are sampled by its sampler."""
+    first = experiment.tables.table1
+    declared("tables.table1.picture", first.picture, experiment.sample)
+    for name in {row.system for row in first.rows if row.system in experiment.train.gated}:
+        for system in (name, experiment.train.gated[str(name)].start):
+            if first.picture not in experiment.samplers_of(system):
+                raise ParameterError(
+                    f"tables.table1.picture: no row samples {system!r} with {first.picture!r}; add one."
+                )
+
+
+def _check_figure5(experiment: Experiment) -> None:
+    figure = experiment.figures.figure5
+    for name in figure.systems:
+        declared("figures.figure5.systems", name, experiment.train.gated)
+        gated = experiment.train.gated[name]
+        for step in figure.steps:
+            if step > gated.steps or (step % gated.log_every and step != gated.steps):
+                raise ParameterError(
+                    f"figures.figure5.steps: step {step} of {name!r} is not logged; name multiples of its "
+                    f"log_every, {gated.log_every}, up to {gated.steps}."
+                )
+
+
+def _check_curves(experiment: Experiment) -> None:
+    """Figures 6 and 7 train a transformer from random weights, and are scored on its data."""
+    for figure, curve in experiment.curves.items():
+        where = f"figures.{figure}"
+        declared(f"{where}.sampler", curve.sampler, experiment.sample)
+        declared(f"{where}.score", curve.score, experiment.score)
+        if experiment.data_of(curve.base) != experiment.score[curve.score].data:
+            raise ParameterError(f"{where}.score: {curve.score!r} does not score the data of {curve.base!r}.")
+        _check_metric(experiment, where, curve.score, curve.metric)
+        _check_sampled(experiment, where, curve.base, curve.sampler)
+    sixth = experiment.figures.figure6
+    if sixth is not None and experiment.train.baselines[sixth.base].cooldown_steps:
+        raise ParameterError(
+            f"figures.figure6.base: {sixth.base!r} is cooled down at its end, so its earlier steps could not be "
+            "compared with it; take one of a constant rate."
+        )
+    names = {**experiment.train.baselines, **experiment.train.gated}
+    for name in experiment.figure_systems("figure6") + experiment.figure_systems("figure7"):
+        if name in names:
+            raise ParameterError(f"train: {name!r} is the name of a system that a figure derives; rename it.")
