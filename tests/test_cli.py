@@ -75,6 +75,12 @@ def test_unknown_names(workspace):
     fails(rdm("figures", "figure8"), 2, "no figure 'figure8'", "'figure")
 
 
+def test_runs_that_nothing_samples(workspace):
+    """A network of frames is there for the Latte that starts from it."""
+    for verb in ("sample", "score"):
+        fails(rdm(verb, "ci-ucf-frames-s0"), 2, "No table or figure samples 'ci-ucf-frames-s0'", "add a row to tables")
+
+
 def test_names_that_are_missing(workspace):
     for verb in ("data", "autoencoder", "latents", "extractor", "train", "sample", "score", "figures"):
         done = rdm(verb)

@@ -39,6 +39,12 @@ def test_the_split_is_a_function_of_its_seed():
     assert not np.array_equal(labels[0], labels[2])
 
 
+@pytest.mark.parametrize("fraction", [0.001, 0.999])
+def test_a_split_without_one_of_each_digit_is_refused(fraction):
+    with pytest.raises(RdmError, match=f"test_fraction: {fraction} of 1797 digits leaves a split without one of each"):
+        open_digits(DigitsData(source="digits", image_size=8, test_fraction=fraction))
+
+
 @pytest.fixture
 def idx_files(tmp_path, monkeypatch):
     """Six images in Fashion-MNIST's four files, and their hashes in place of the real ones."""

@@ -16,6 +16,7 @@ from rdm.cli import main
 from rdm.data import stage as data
 from rdm.data.moving_digits import open_moving_digits
 from rdm.data.sources import open_videos
+from rdm.errors import UsageError
 from rdm.params.evaluation import Classifier, Score
 from rdm.params.files import load_protocols
 from rdm.params.protocol import ClipRule, Clips
@@ -294,6 +295,13 @@ def test_a_classifier_learns_every_label_and_shows_the_first(tmp_path):
     alone = classifier.fit(parameters, Labelled(clips, labels[:1]), CPU)
     assert alone.classes.tolist() == [3]
     assert not torch.equal(alone(as_tensor(fresh))[0], pool)
+
+
+def test_a_batch_larger_than_the_set_is_refused():
+    parameters = Classifier(kind="classifier", channels=(4, 4), epochs=3, batch=21, learning_rate=1e-2)
+    with pytest.raises(UsageError, match="batch of 21 needs as many items, there are 20; set a smaller batch"):
+        classifier.fit(parameters, Labelled(*brightening(20, 0)), CPU)
+    assert classifier.fit(parameters, Labelled(*brightening(21, 0)), CPU).classes.tolist() == [3, 2]
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ UCF = {
 FLOORS = {
     "sky-clips": {"fvd": (9.0, 0.5), "is": (1.0, 0.1)},
     "ucf-clips": {"fvd": (11.0, 0.7), "is": (9.0, 0.1)},
-    "ucf-frames": {"fid": (0.4, 0.05)},
+    "ucf-frames": {"fid": (0.4, 0.05), "identity": (0.95, 0.01)},
 }
 
 
@@ -45,7 +45,8 @@ def scored(experiment):
     for (system, sampler), fvd in UCF.items():
         write_scores(experiment, system, sampler, "ucf-clips", {"fvd": fvd, "is": [(7.0 + s, 0.3) for s in number]})
         fid = [(value / 20, error / 20) for value, error in fvd]
-        write_scores(experiment, system, sampler, "ucf-frames", {"fid": fid})
+        kept = [(value / 100, error / 100) for value, error in fvd]
+        write_scores(experiment, system, sampler, "ucf-frames", {"fid": fid, "identity": kept})
     for score, metrics in FLOORS.items():
         write_floor(experiment, score, metrics)
     return experiment
@@ -228,16 +229,10 @@ def test_a_floor_of_another_protocol_is_refused(three):
         build_table2(three, PUBLISHED)
 
 
-def test_a_column_that_its_score_does_not_give(write_params, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-    def change(content):
-        content["tables"]["table2"]["columns"]["frame_fid"] = {"score": "ucf-frames", "metric": "is"}
-
-    experiment = params.load(write_params(change))
-    scored(experiment)
-    with pytest.raises(UsageError, match="score.ucf-frames gives no 'is'; choose one of: fid"):
-        build_table2(experiment, PUBLISHED)
+def test_a_score_file_without_the_metric(three):
+    write_floor(three, "ucf-frames", {"fid": (0.4, 0.05)})
+    with pytest.raises(UsageError, match="score.ucf-frames gives no 'identity'; choose one of: fid"):
+        build_table2(three, PUBLISHED)
 
 
 def test_published_clips_are_a_row(write_params, tmp_path, monkeypatch):
@@ -251,7 +246,7 @@ def test_published_clips_are_a_row(write_params, tmp_path, monkeypatch):
 
     experiment = scored(params.load(write_params(change)))
     write_published(experiment, "theirs", "ucf-clips", {"fvd": (33.0, 2.0), "is": (3.0, 0.2)})
-    write_published(experiment, "theirs", "ucf-frames", {"fid": (5.0, 0.5)})
+    write_published(experiment, "theirs", "ucf-frames", {"fid": (5.0, 0.5), "identity": (0.5, 0.1)})
     table = build_table2(experiment, PUBLISHED).set_index("method")
     row = table.loc["PVDM"]
     assert (row["ucf101_fvd_ours"], row["frame_fid_ours"], row["frame_is_ours"]) == (33.0, 5.0, 3.0)

@@ -108,6 +108,7 @@ GUIDED = ["ucf-latte", "ucf-rdm", "ucf-rdm-control"]
         (lambda c: c["train"]["gated"]["rdm-f"]["gates"].update(learning_rate=0.5), jobs("rdm-f") | {"table 1"}),
         (lambda c: c["sample"]["guided"].update(guidance=2.0), jobs("dit", train=False) | {"table 1"}),
         (lambda c: c["tables"].update(tolerance=0.04), {"table 1", "table 2"}),
+        (lambda c: c["tables"].update(scale="tiny"), {"table 1", "table 2", "draw figure6", "draw figure7"}),
         (
             lambda c: c["score"]["images"]["extractor"].update(epochs=2),
             {"train the classifier that scores images", "score real items: the floor of images"}
@@ -142,7 +143,17 @@ GUIDED = ["ucf-latte", "ucf-rdm", "ucf-rdm-control"]
         ),
     ],
     ids=[
-        *("steps", "gates", "sampler", "tables", "extractor", "extractor of frames", "sampler of clips", "start"),
+        *(
+            "steps",
+            "gates",
+            "sampler",
+            "tables",
+            "scale",
+            "extractor",
+            "extractor of frames",
+            "sampler of clips",
+            "start",
+        ),
         *("clips", "figure6", "figure7"),
     ],
 )
