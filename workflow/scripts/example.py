@@ -5,14 +5,15 @@ from pathlib import Path
 
 RESULTS, EXAMPLE, README = Path("results"), Path("results/example"), Path("README.md")
 
-if ",digits," not in (RESULTS / "table1.csv").read_text():
-    raise SystemExit("results/table1.csv is of another experiment; run `make reproduce` first.")
+for name, verb in (("table1", "reproduce"), ("table2", "videos")):
+    if ",digits," not in (RESULTS / f"{name}.csv").read_text():
+        raise SystemExit(f"results/{name}.csv is of another experiment; run `make {verb}` first.")
 shutil.rmtree(EXAMPLE, ignore_errors=True)
 shutil.copytree(RESULTS / "figures", EXAMPLE / "figures")
 shutil.copytree(RESULTS / "score", EXAMPLE / "score")
-for preview in sorted(RESULTS.glob("sample/*-s0/*.gif")):
+for preview in sorted(RESULTS.glob("sample/digits-*-s0/*.gif")):
     (EXAMPLE / "clips").mkdir(exist_ok=True)
-    shutil.copy(preview, EXAMPLE / "clips" / f"{preview.parent.name}.gif")
+    shutil.copy(preview, EXAMPLE / "clips" / f"{preview.parent.name}-{preview.name}")
 for name in ("table1", "table2"):
     for table in sorted(RESULTS.glob(f"{name}.*")):
         shutil.copy(table, EXAMPLE)
