@@ -18,7 +18,11 @@ rule figure:
     wildcard_constraints:
         figure="figure5|figure6|figure7|gates",
     params:
-        values=[EXPERIMENT.figures.model_dump(), list(EXPERIMENT.seeds), EXPERIMENT.tables.scale],
+        values=[
+            EXPERIMENT.figures.model_dump(),
+            list(EXPERIMENT.seeds),
+            EXPERIMENT.tables.scale,
+        ],
         code=code_digest("figures"),
     message:
         "draw {wildcards.figure}"
