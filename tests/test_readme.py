@@ -92,7 +92,7 @@ def run_lines(text):
 def test_scoring_digits_runs(workspace, monkeypatch):
     """On the smaller experiment that the tests have; the numbers shown are those of the example's run."""
     monkeypatch.setenv("RDM_PARAMS", str(ROOT / "params" / "ci.yaml"))
-    command = block("digits").replace("data/digits", "data/tiny")
+    command = block("digits").replace("data/digits", "data/tiny").replace("extractor/digits", "extractor/tiny")
     [printed] = run_lines(command.replace("digits-dit", "ci-dit").replace("--protocol digits", "--protocol ci"))
     score = json.loads(paths.score("ci-dit-s0", "plain", "ci").read_text())["values"]
     assert f"{score['fid']['value']:.6g}" in printed
