@@ -85,6 +85,10 @@ def test_a_sampler_with_a_step_draws_from_the_snapshot(workspace, experiment):
 @pytest.mark.parametrize(("run", "sampler"), [("ci-ucf-latte-s0", "clips-guided"), ("ci-sky-rdm-s0", "clips")])
 def test_previews_of_clips_can_be_watched(workspace, experiment, tmp_path, run, sampler):
     """Twenty clips in five columns of 64 pixels, each in a border of 2."""
+    shutil.rmtree(paths.sample(run, sampler))
+    for suffix in ("mp4", "gif"):
+        paths.preview(run, sampler, suffix).unlink()
+    stage.run(experiment, run)
     clips = store.load(experiment, run, sampler).images[:20, ..., 0]
     large = np.pad(clips.repeat(4, axis=2).repeat(4, axis=3), ((0, 0), (0, 0), (2, 0), (2, 0)), constant_values=128)
     grid = large.reshape(4, 5, 4, 66, 66).transpose(2, 0, 3, 1, 4).reshape(4, 264, 330)

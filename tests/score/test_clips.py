@@ -27,6 +27,7 @@ from rdm.score import classifier, stage
 from rdm.score.classifier import ConvNet, Labelled, as_tensor
 from rdm.score.evaluate import evaluate
 from rdm.score.frechet import bias_corrected, frechet_distance, in_blocks, standard_error
+from rdm.score.inputs import open_items
 from rdm.score.pair import references_of
 from rdm.score.reference import Reference
 from rdm.score.sampling import error_of_mean
@@ -158,6 +159,15 @@ def test_frames_are_not_scored_in_parts(folder):
     assert "scores the frames of clips, which is not done in parts; score them whole" in message
     assert message.count("\n") == 1
     assert not Path("parts").exists()
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 96), (0, 1), (3, 4), (5, 30), (7, 9), (94, 96)])
+def test_any_range_of_frames(folder, start, stop):
+    clips = np.load("samples_clips.npz")["arr_0"]
+    frames = open_items(Path("samples_clips.npz"), protocol_of("ci_frames").clips, "samples")
+    assert frames.shape == (96, 16, 16, 3)
+    assert np.array_equal(frames.labels, pictures(1, 24, 4)[1])
+    assert np.array_equal(frames.read(start, stop), clips.reshape(96, 16, 16, 3)[start:stop])
 
 
 def test_images_and_clips_are_not_taken_for_each_other(folder):
@@ -310,7 +320,7 @@ def test_a_batch_larger_than_the_set_is_refused():
 )
 def test_what_each_classifier_learns(workspace, experiment, name, classes, of_clips):
     """Of clips the digit and the motion, also if they are unlabelled for the generator; a frame shows no motion."""
-    folder = paths.extractor(experiment.score[name].data, name)
+    folder = classifier.run(experiment, name, overwrite=True)
     network = classifier.load(folder / "model.safetensors")
     assert network.classes.tolist() == classes
     assert network.clips == of_clips
@@ -318,7 +328,7 @@ def test_what_each_classifier_learns(workspace, experiment, name, classes, of_cl
     items = dataset.images[:]
     items = items if of_clips or items.ndim == 4 else items.reshape(-1, 16, 16, 1)
     logits = outputs(name, items)[2]
-    digits = dataset.kinds[0].repeat(len(items) // len(dataset.kinds[0]))
+    digits = np.array([digit for digit in dataset.kinds[0] for _ in range(len(items) // len(dataset.kinds[0]))])
     told = json.loads((folder / "manifest.json").read_text())["facts"]["test_accuracy"]
     assert told == pytest.approx((logits.argmax(1) == digits).mean())
 

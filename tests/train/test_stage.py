@@ -49,7 +49,7 @@ def equal(first, second):
 # ---------------------------------------------------------------- what it learns from, where it starts
 
 
-def test_a_network_for_images_learns_the_frames_of_clips(workspace, experiment):
+def test_a_network_for_images_learns_the_frames_of_clips(workspace, experiment, trained):
     """Trained by hand on all frames, each with its clip's label."""
     clips = latents.load(experiment, "ucf-f4")
     frames = torch.stack([clips.latents[clip, frame] for clip in range(60) for frame in range(4)])
@@ -59,7 +59,7 @@ def test_a_network_for_images_learns_the_frames_of_clips(workspace, experiment):
     job = Job(entry, entry.diffusion, None, frames, labels, 10, seed_of(0, "train"), "by hand", state)
     network = build_network(entry.network, [4, 4, 4], 10, 0)
     by_hand = fit(network, job, CPU).ema.state_dict()
-    assert equal(weights_of(workspace / paths.train("ci-ucf-frames-s0")), by_hand)
+    assert equal(weights_of(trained("ucf-frames")), by_hand)
     # of frames in another order, something else is learnt
     turned = fit(build_network(entry.network, [4, 4, 4], 10, 0), Job(**{**vars(job), "latents": frames.flip(0)}), CPU)
     assert not equal(turned.ema.state_dict(), by_hand)

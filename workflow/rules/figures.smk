@@ -16,7 +16,7 @@ rule figure:
     log:
         "logs/figures/{figure}.log",
     wildcard_constraints:
-        figure="figure5|figure6|figure7|gates",
+        figure="|".join(["figure5", "gates", *EXPERIMENT.curves]),
     params:
         values=[
             EXPERIMENT.figures.model_dump(),

@@ -110,7 +110,7 @@ def deal_labels(experiment: Experiment, dataset: str, classes: int, seed: int) -
     """The label of every sample, int64 (N,); each is a function of its index (and, if random, of the seed).
 
     reference: the reference split's own labels, over and over (or, if it has more, some of them in its proportions):
-    its class proportions, and no sorting by class.
+    its class proportions, in its order.
     balanced: 0, 1, ..., classes - 1, over and over. random: uniform. Of an unconditional set all are 0.
     """
     protocol = experiment.dealing(dataset)

@@ -91,7 +91,7 @@ def _frechet(
     other = reference.moments[layer]
     statistics = FeatureStatistics.of(features)
     own = statistics.moments(protocol.ddof, protocol.mean)
-    enough = len(features) >= ENOUGH * statistics.dimension
+    enough = len(features) // protocol.frames >= ENOUGH * statistics.dimension  # frames of a clip may be alike
     blocks = in_blocks(features, BLOCKS, strata, protocol.frames) if enough else []
     return Estimate(
         value=frechet_distance(own, other),
@@ -125,7 +125,8 @@ def remarks_on(protocol: Protocol, layers: Layers, labels: np.ndarray | None) ->
     elif labels is None and protocol.order == "random":
         remarks.append("labels unknown: not checked to be in random order")
     for layer in moments_of(protocol):
-        count, dimension = layers[layer].shape
+        rows, dimension = layers[layer].shape
+        count = rows // protocol.frames
         if count < ENOUGH * dimension:
             remarks.append(
                 f"{count} items for {dimension} dimensions ({layer}): mostly bias, which cannot be corrected"
