@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, get_args
 
 from pydantic import Field, PositiveInt
 
@@ -19,13 +19,7 @@ DEVICE = r"^(auto|cpu|mps|cuda(:\d+)?)$"
 CONTROL = "-control"
 UNSUPERVISED = "-unsupervised"
 FLOOR = "floor-"  # before the name of a score: real items of the other split, scored like a run
-VARIANTS: tuple[Variant, ...] = (
-    "rdm",
-    "adaln",
-    "skip",
-    "resnet",
-    "rezero",
-)  # V0 to V4 of the paper's Figure 6
+VARIANTS: tuple[Variant, ...] = get_args(Variant)  # V0 to V4 of the paper's Figure 6
 
 
 class Experiment(Section):

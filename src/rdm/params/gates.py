@@ -8,7 +8,7 @@ from pydantic import Field, PositiveFloat, model_validator
 
 from rdm.params.section import Section
 
-Variant = Literal["rdm", "adaln", "skip", "resnet", "rezero"]
+Variant = Literal["rdm", "adaln", "skip", "resnet", "rezero"]  # in the order of the paper's V0 to V4
 METADATA = "rdm.gates"  # the key under which a gates file says what it holds
 
 
