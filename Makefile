@@ -50,4 +50,4 @@ $(STAMP): requirements.lock pyproject.toml
 # needs uv; the lock holds hashes and no host names
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
-	  --extra dev --custom-compile-command "make lock" pyproject.toml -o requirements.lock
+	  --extra cluster --extra dev --custom-compile-command "make lock" pyproject.toml -o requirements.lock
