@@ -1,5 +1,7 @@
 """Encoding and decoding undo each other, and the statistics are those of all items."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -111,7 +113,8 @@ def test_stored_latents_are_normalised_over_all_items(workspace, experiment):
 def test_shards_are_one_set(workspace, experiment, monkeypatch):
     whole = stage.load(experiment, "f4")
     monkeypatch.setattr(stage, "SHARD", 500)
-    folder = stage.run(experiment, "f4", overwrite=True)
+    shutil.rmtree(paths.latents("tiny", "f4"))
+    folder = stage.run(experiment, "f4")
     assert len(list((workspace / folder).glob("*.safetensors"))) == 3
     torch.testing.assert_close(stage.load(experiment, "f4").latents, whole.latents)
 
@@ -120,7 +123,8 @@ def test_statistics_of_clips_are_numpys_over_all_axes(workspace, experiment, mon
     """Of all frames of all clips, however they are cut into shards; the last shard is smaller than the others."""
     for shard in (stage.SHARD, 100):  # 100 frames are 25 clips
         monkeypatch.setattr(stage, "SHARD", shard)
-        folder = workspace / stage.run(experiment, "ucf-f4", overwrite=True)
+        shutil.rmtree(paths.latents("ucf", "ucf-f4"))
+        folder = workspace / stage.run(experiment, "ucf-f4")
         shards = [load_file(path) for path in sorted(folder.glob("*.safetensors"))]
         assert [len(content["labels"]) for content in shards] == ([60] if shard > 100 else [25, 25, 10])
         raw = np.concatenate([content["latents"].numpy() for content in shards]).astype(np.float64)

@@ -34,7 +34,7 @@ def test_round_trip(artefact, recipe):
     found = read(artefact, REMEDY, {"size": (1, 2)})
     assert found.facts == {"count": 1}
     assert is_current(artefact, recipe, REMEDY, overwrite=False)
-    assert not is_current(artefact, recipe, REMEDY, overwrite=True)
+    assert is_current(artefact, recipe, REMEDY, overwrite=True)  # to make it again would change nothing
 
 
 def test_damage_is_found(artefact):
@@ -59,6 +59,15 @@ def test_other_parameters_are_named(artefact):
         is_current(artefact, Recipe("data", {"size": [3]}), REMEDY, overwrite=False)
     with pytest.raises(ArtefactError, match="other input files"):
         is_current(artefact, Recipe("data", {"size": [1, 2]}, {"start": "other"}), REMEDY, overwrite=False)
+    for other in (Recipe("data", {"size": [3]}), Recipe("data", {"size": [1, 2]}, {"start": "other"})):
+        assert not is_current(artefact, other, REMEDY, overwrite=True)
+
+
+def test_damage_is_overwritten_where_that_is_asked_for(artefact, recipe):
+    (artefact / "x.txt").write_text("c0ntent")
+    with pytest.raises(ArtefactError, match="x.txt is damaged"):
+        is_current(artefact, recipe, REMEDY, overwrite=False)
+    assert not is_current(artefact, recipe, REMEDY, overwrite=True)
 
 
 def test_the_digest_is_of_content_alone(tmp_path, artefact, recipe):

@@ -38,7 +38,11 @@ params_option = click.option(
     show_envvar=True,
     help="The experiment's parameter file; protocols.yaml and published.csv are looked for beside it.",
 )
-overwrite_option = click.option("--overwrite", is_flag=True, help="Replace a result that other parameters made.")
+overwrite_option = click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace a result that is damaged, or that other parameters, inputs or code made. A current one stays.",
+)
 
 
 def load_experiment(params_file: str) -> Any:

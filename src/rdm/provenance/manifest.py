@@ -96,16 +96,21 @@ def check_input(artefact: Artefact, source: Artefact, name: str, remedy: str) ->
 
 
 def is_current(folder: Path, recipe: Recipe, remedy: str, overwrite: bool) -> bool:
-    """Whether `folder` already holds what `recipe` makes. Refuses to touch a finished artefact of another recipe.
+    """Whether `folder` already holds what `recipe` makes: to make it again would give the same bytes.
 
-    Raises ArtefactError if one is there and `overwrite` is not set.
+    Raises ArtefactError if what is there is damaged or of another recipe, unless `overwrite` is set.
     """
-    if overwrite or not (folder / paths.MANIFEST).is_file():
+    if not (folder / paths.MANIFEST).is_file():
         return False
-    found = read(folder, remedy, recipe.parameters)
-    if found.recipe != recipe.as_dict():
-        what = "input files" if found.recipe["inputs"] != recipe.as_dict()["inputs"] else "code"
-        raise ArtefactError(f"{folder} was made from other {what}; run `{remedy} --overwrite` to replace it.")
+    try:
+        found = read(folder, remedy, recipe.parameters)
+        if found.recipe != recipe.as_dict():
+            what = "input files" if found.recipe["inputs"] != recipe.as_dict()["inputs"] else "code"
+            raise ArtefactError(f"{folder} was made from other {what}; run `{remedy} --overwrite` to replace it.")
+    except ArtefactError:
+        if overwrite:
+            return False
+        raise
     return True
 
 
