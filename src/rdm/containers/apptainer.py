@@ -1,0 +1,109 @@
+"""Images for Apptainer or Singularity: a file that an ordinary user builds and runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from rdm.devices import visible_gpus
+from rdm.errors import ArtefactError, RdmError
+from rdm.provenance.files import whole_file
+from rdm.provenance.image import DEFINITION, sif_file
+
+FOR_JOBS = {f"{who}_{what}" for who in ("APPTAINER", "SINGULARITY") for what in ("BIND", "BINDPATH", "MOUNT", "NV")}
+
+
+def program() -> str | None:
+    """Where apptainer, or else singularity, is: the order in which Snakemake looks, too."""
+    return shutil.which("apptainer") or shutil.which("singularity")
+
+
+def job_environment(checkout: Path, *folders: Path) -> dict[str, str]:
+    """What the environment must hold for a command in the image to see the checkout, its rdm, `folders`, and GPUs.
+
+    Snakemake passes none of this on by itself, and the environment is the only way to tell it.
+    """
+    prefix = "SINGULARITY" if Path(program() or "apptainer").name == "singularity" else "APPTAINER"
+    bound = [place for place in _variable("BIND").split(",") if place]
+    here = Path.cwd()
+    for folder in (checkout, *folders):  # the working folder is always there
+        if not folder.is_relative_to(here) and str(folder) not in bound:
+            bound.append(str(folder))
+    return {
+        f"{prefix}ENV_PYTHONPATH": str(checkout / "src"),
+        f"{prefix}_BIND": ",".join(bound),
+        **({f"{prefix}_NV": "1"} if visible_gpus() else {}),
+    }
+
+
+def build(checkout: Path, arguments: dict[str, str], overwrite: bool) -> Path:
+    """Build the image of this checkout, unless it is there. Raises RdmError if that fails."""
+    image = sif_file(checkout)
+    if image.exists() and not overwrite:
+        return image
+    options = [part for name, value in arguments.items() for part in ("--build-arg", f"{name}={value}")]
+    # what is bound in for jobs has no place to go while the image is being built
+    environment = {name: value for name, value in os.environ.items() if name not in FOR_JOBS}
+    environment.setdefault(
+        "APPTAINER_MKSQUASHFS_ARGS", "-comp zstd -Xcompression-level 3"
+    )  # gzip takes ten times longer
+    with whole_file(image) as temporary:
+        command = [str(program()), "build", *options, str(temporary), str(DEFINITION)]
+        done = subprocess.run(command, cwd=checkout, env=environment, stdout=sys.stderr, check=False)
+        if done.returncode:
+            raise RdmError(
+                f"{image} could not be built from {DEFINITION}: {Path(command[0]).name} ended with exit code "
+                f"{done.returncode}; its last lines, above, say why."
+            )
+    return image
+
+
+def labels(checkout: Path, image: str | None) -> tuple[str, dict[str, str]]:
+    """An image, by default that of this checkout, and what its build wrote into it."""
+    file = Path(image) if image else _built(checkout)
+    done = subprocess.run(
+        [str(program()), "inspect", "--json", "--labels", file], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RdmError(f"{file} cannot be read as an image: {(done.stderr.strip().splitlines() or ['no reason'])[-1]}")
+    return str(file), json.loads(done.stdout)["data"]["attributes"]["labels"]
+
+
+def output(checkout: Path, image: str, command: list[str]) -> str:
+    """What a command prints in an image; raises RdmError with its last line if it fails."""
+    done = subprocess.run(
+        _exec(image, command),
+        env=os.environ | job_environment(checkout),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RdmError((done.stderr.strip().splitlines() or ["no reason given"])[-1])
+    return done.stdout.strip()
+
+
+def run(checkout: Path, command: list[str]) -> None:
+    """Become this command, in the image of this checkout."""
+    image = str(_built(checkout))
+    os.execve(str(program()), _exec(image, command), os.environ | job_environment(checkout))
+
+
+def _exec(image: str, command: list[str]) -> list[str]:
+    # as Snakemake does it: the working folder is home, so that nothing of the user's own is read
+    return [str(program()), "exec", "--home", str(Path.cwd()), image, *command]
+
+
+def _built(checkout: Path) -> Path:
+    image = sif_file(checkout)
+    if not image.exists():
+        raise ArtefactError(f"{image} is not there yet; run `rdm container build` first.")
+    return image
+
+
+def _variable(name: str) -> str:
+    return os.environ.get(f"APPTAINER_{name}") or os.environ.get(f"SINGULARITY_{name}") or ""
