@@ -8,6 +8,7 @@ import re
 import torch
 from threadpoolctl import threadpool_limits
 
+from rdm.devices import claim_gpus
 from rdm.errors import UsageError
 from rdm.params import DEVICE, Experiment
 
@@ -15,9 +16,12 @@ from rdm.params import DEVICE, Experiment
 def prepare(experiment: Experiment) -> torch.device:
     """Choose the device and make the run repeatable on it; returns the device.
 
-    `auto` takes the first GPU, if there is one. Deterministic algorithms are asked for; TF32 is off, so that scores
-    of one model agree between devices. Raises UsageError if the device asked for is not there.
+    `auto` takes a GPU, if there is one, and of several one that no other process of ours holds. Deterministic
+    algorithms are asked for; TF32 is off, so that scores of one model agree between devices. Raises UsageError if the
+    device asked for is not there.
     """
+    if experiment.device in ("auto", "cuda"):
+        claim_gpus()
     torch.set_num_threads(experiment.threads)
     threadpool_limits(experiment.threads)  # BLAS: its last bits depend on the number of threads
     return choose_device(experiment.device)
@@ -34,6 +38,8 @@ def choose_device(name: str) -> torch.device:
         raise UsageError(f"device: {name!r} is not known; choose auto, cpu, mps, cuda or cuda:N.")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and "LOCAL_RANK" in os.environ:  # one of several processes, a GPU each
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
     try:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError):

@@ -1,6 +1,8 @@
 """Training is a function of (seed, step): exact on resume, the same for gated and ungated, averaged as promised."""
 
 import copy
+import os
+import signal
 from dataclasses import replace
 
 import pytest
@@ -70,6 +72,28 @@ def test_killed_and_resumed_is_the_same_to_the_last_bit(job, gates, monkeypatch)
     assert steps == [5, 6, 7, 8]
     assert resumed.log == whole.log
     assert weights(resumed).keys() == weights(whole).keys()
+    assert all(torch.equal(tensor, weights(whole)[name]) for name, tensor in weights(resumed).items())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_asked_to_stop_it_saves_and_goes_on_from_there(job, monkeypatch, capsys, number):
+    """As Slurm and Kubernetes ask before they kill."""
+    whole = fit(start(job), replace(job, state_path=job.state_path.with_name("other")), CPU)
+    step = loop._step
+
+    def stopped(state, *arguments):
+        step(state, *arguments)
+        if state.step == 5:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(loop, "_step", stopped)
+    with pytest.raises(RdmError, match=f"Stopped by {number.name} at step 5; the same command goes on from there"):
+        fit(start(job), job, CPU)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+    monkeypatch.setattr(loop, "_step", step)
+    resumed = fit(start(job), job, CPU)
+    assert "Going on from step 5." in capsys.readouterr().err
     assert all(torch.equal(tensor, weights(whole)[name]) for name, tensor in weights(resumed).items())
 
 

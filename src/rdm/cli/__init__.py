@@ -108,17 +108,29 @@ def extractor(name: str, params_file: str, overwrite: bool) -> None:
 
 @main.command()
 @click.argument("run")
+@click.option(
+    "--gpus",
+    type=click.IntRange(min=0),
+    help="Train on so many GPUs, on all machines of a Slurm job together. Default: all that a cluster gives, else one.",
+)
 @params_option
 @overwrite_option
-def train(run: str, params_file: str, overwrite: bool) -> None:
+def train(run: str, gpus: int | None, params_file: str, overwrite: bool) -> None:
     """Train one RUN: EXPERIMENT-SYSTEM-sSEED, for example digits-dit-s0, digits-rdm-f-s0 or digits-rdm-f-control-s0.
 
     `rdm params show` lists the runs. Interrupted, it goes on where it was when it is started again.
-    Writes results/train/RUN: EMA weights, gates, log. Needs: rdm latents; for a gated run, its start.
+    Each of several GPUs takes its share of the batch. Writes results/train/RUN: EMA weights, gates, log.
+    Needs: rdm latents; for a gated run, its start.
     """
-    from rdm.train import stage
+    experiment = load_experiment(params_file)
+    experiment.find_run(run)
+    from rdm.progress import is_first
+    from rdm.train import launch, stage
 
-    print_path(stage.run(load_experiment(params_file), run, overwrite))
+    launch.spread(gpus if experiment.device in ("auto", "cuda") else 1)
+    folder = stage.run(experiment, run, overwrite)
+    if is_first():
+        print_path(folder)
 
 
 @main.command()

@@ -18,6 +18,7 @@ import torch
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
+from rdm.distributed import averaged
 from rdm.errors import RdmError
 from rdm.models.gates.attach import gated_units, residual_units
 from rdm.models.gates.gate import Gate
@@ -70,7 +71,7 @@ class States:
 
     def profile_of(self, gradients: list[Tensor]) -> Tensor:
         """r_i = log(n_i / n_L) for i < L, from g_0 ... g_L."""
-        norms = torch.stack([sample_norms(self.by_sample(gradient)).mean() for gradient in gradients])
+        norms = averaged(torch.stack([sample_norms(self.by_sample(gradient)).mean() for gradient in gradients]))
         defined = torch.where(norms.min() > 0, norms, torch.nan)
         return (defined[:-1] / defined[-1]).log()
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from rdm.distributed import averaged
 from rdm.models.sensitivity import States, gradient_of, sample_norms
 from rdm.params.gates import Supervision
 
@@ -44,7 +45,8 @@ def gradients(states: States, supervision: Supervision) -> list[Tensor]:
         products = states.by_sample(gradient * through_residual).sum(1)
         aligned = products / norms.clamp(min=torch.finfo(norms.dtype).tiny)
         alpha = 1 + step.gate.delta.detach()
-        log_log_slope = aligned.mean() / norms.mean().clamp(min=torch.finfo(norms.dtype).tiny)
+        mean_aligned, mean_norm = averaged(torch.stack([aligned.mean(), norms.mean()]))
+        log_log_slope = mean_aligned / mean_norm.clamp(min=torch.finfo(norms.dtype).tiny)
         # at alpha = 0 nothing passed through the branch: its slope is not known, and taken for zero
         direction = alpha / alpha.square().sum().clamp(min=torch.finfo(alpha.dtype).tiny)
         result.append(upstream[k] * log_log_slope * direction)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
+import signal
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,6 +18,7 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor, nn
 
 from rdm.diffusion.process import forward_process, training_loss
+from rdm.distributed import average, own_rows
 from rdm.errors import RdmError
 from rdm.models.gates import gate_parameters
 from rdm.models.sensitivity import States, record_states
@@ -29,7 +32,7 @@ from rdm.models.supervision import (
 )
 from rdm.params.gates import Gates, Supervision
 from rdm.params.schema import Diffusion, Optimisation
-from rdm.progress import progress
+from rdm.progress import is_first, progress
 from rdm.randomness import batch_items, generator, seed_of
 from rdm.train.state import TrainingState
 
@@ -58,23 +61,44 @@ class Job:
 def fit(model: nn.Module, job: Job, device: torch.device) -> TrainingState:
     """Train `model` in place; returns the final state, whose `ema` is the result.
 
-    Goes on from job.state_path if it holds a state of the same digest. Raises RdmError if the loss is not finite.
+    Goes on from job.state_path if it holds a state of the same digest. Raises RdmError if the loss is not finite, and,
+    with the state saved, when a signal asks it to stop, as a cluster does before it kills.
     """
     model = model.to(device).train()
     ema = copy.deepcopy(model).eval().requires_grad_(False)
     state = TrainingState(model, ema, _optimiser(model, job), torch.zeros((), device=device), step=0, log=[])
-    state.restore(job.state_path, job.digest)
+    if state.restore(job.state_path, job.digest) and is_first():
+        print(f"Going on from step {state.step}.", file=sys.stderr)
     data = job.latents.to(device), job.labels.to(device)
     process = forward_process(job.diffusion)
     saved = time.monotonic()
-    with progress("train", job.optimisation.steps, state.step) as bar:
+    with progress("train", job.optimisation.steps, state.step) as bar, _stop_signals() as received:
         while state.step < job.optimisation.steps:
             _step(state, job, process, data)
             bar.update()
-            if time.monotonic() - saved > SAVE_EVERY:
+            if is_first() and (received or time.monotonic() - saved > SAVE_EVERY):
                 state.save(job.state_path, job.digest)
                 saved = time.monotonic()
+            if is_first() and received:  # the others wait for the first one, and end with it
+                raise RdmError(
+                    f"Stopped by {received[0]} after step {state.step}; the same command goes on from there."
+                )
     return state
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[list[str]]:
+    """The names of signals to stop that arrive in this block; they do nothing else."""
+    received: list[str] = []
+    usual = {
+        number: signal.signal(number, lambda number, _: received.append(signal.Signals(number).name))
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield received
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
 
 
 def _optimiser(model: nn.Module, job: Job) -> torch.optim.Optimizer:
@@ -102,7 +126,7 @@ def _step(state: TrainingState, job: Job, process: DDIMScheduler, data: tuple[Te
     with _watched(state.model, supervision) as states:
         loss = training_loss(state.model, process, *draw_batch(job, data, step))
     state.optimiser.zero_grad()
-    term = _backward(loss, states, supervision)
+    term = _backward(state.model, loss, states, supervision)
     if optimisation.gradient_clip is not None:
         torch.nn.utils.clip_grad_norm_(state.model.parameters(), optimisation.gradient_clip)
     if states and supervision and job.gates:
@@ -137,27 +161,34 @@ def _watched(model: nn.Module, supervision: Supervision | None) -> Iterator[Stat
         yield states
 
 
-def _backward(loss: Tensor, states: States | None, supervision: Supervision | None) -> list[Tensor]:
-    """The loss's gradients, and (returned) the supervision's on every gate."""
-    if states is None or supervision is None:
-        loss.backward()
-        return []
-    if supervision.exact:
+def _backward(model: nn.Module, loss: Tensor, states: States | None, supervision: Supervision | None) -> list[Tensor]:
+    """The gradients of the loss, and (returned) of the supervision on every gate, over the batches of all processes."""
+    term: list[Tensor] = []
+    if states is not None and supervision is not None and supervision.exact:
         term = exact_gradients(states, loss, supervision)
-        loss.backward()
-        return term
     loss.backward()
-    return gradients(states, supervision)
+    if states is not None and supervision is not None and not supervision.exact:
+        term = gradients(states, supervision)
+    average([parameter.grad for parameter in model.parameters()])
+    average([*term, loss])
+    return term
 
 
 def draw_batch(job: Job, data: tuple[Tensor, Tensor], step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Latents, noise, timesteps and labels (some dropped to the null label) of a step: a function of (stream, step)."""
+    """Latents, noise, timesteps and labels (some dropped to the null label) of a step: a function of (stream, step).
+
+    Of several processes, each draws the whole batch and keeps its own rows.
+    """
     latents, labels = data
     batch, random = job.optimisation.batch, generator(job.stream, "step", step)
-    items = batch_items(job.stream, step, batch, len(latents)).to(latents.device)
-    noise = torch.randn(batch, *latents.shape[1:], generator=random).to(latents.device)
-    timesteps = torch.randint(job.diffusion.timesteps, (batch,), generator=random).to(latents.device)
-    dropped = (torch.rand(batch, generator=random) < job.optimisation.label_dropout).to(latents.device)
+    drawn = (
+        batch_items(job.stream, step, batch, len(latents)),
+        torch.randn(batch, *latents.shape[1:], generator=random),
+        torch.randint(job.diffusion.timesteps, (batch,), generator=random),
+        torch.rand(batch, generator=random) < job.optimisation.label_dropout,
+    )
+    rows = own_rows(batch)
+    items, noise, timesteps, dropped = (values[rows].to(latents.device) for values in drawn)
     return latents[items], noise, timesteps, labels[items].masked_fill(dropped, job.null_label)
 
 
@@ -178,7 +209,7 @@ def _probe(model: nn.Module, job: Job, process: DDIMScheduler, data: tuple[Tenso
     model.zero_grad()
     with _watched(model, supervision) as states:
         loss = training_loss(model, process, *batch)
-    term = _backward(loss, states, supervision)
+    term = _backward(model, loss, states, supervision)
     assert states is not None
     profile = states.profile()
     line = {

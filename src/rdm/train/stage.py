@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rdm import paths
+from rdm.distributed import joined
 from rdm.latents import stage as latents
 from rdm.models.cost import forward_flops
 from rdm.models.gates import attach_gates, gates_of, load_gates, save_gates, split_state
@@ -20,6 +21,7 @@ from rdm.models.zoo import build_network, start_from_frames
 from rdm.params import Experiment, schema
 from rdm.params.dependencies import make_train, of_train, start_of
 from rdm.params.schema import Baseline, FineTuned
+from rdm.progress import is_first
 from rdm.provenance.files import canonical_json
 from rdm.provenance.manifest import Artefact, Recipe, build, is_current, read
 from rdm.randomness import seed_of
@@ -40,8 +42,7 @@ class TrainedRun:
 
 def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
     """Train the run `name` (`<experiment>-<system>-s<seed>`); returns its folder."""
-    system, seed = experiment.find_run(name)
-    entry, baseline = experiment.systems[system], experiment.baseline(system)
+    baseline = experiment.baseline(experiment.find_run(name)[0])
     data = _training_data(latents.load(experiment, baseline.latents), baseline)
     inputs = {"latents": data.artefact.digest}
     start = start_of(experiment, name)
@@ -52,6 +53,16 @@ def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
     if is_current(folder, recipe, make_train(name), overwrite):
         return folder
     device = prepare(experiment)
+    with joined(device):
+        _train(experiment, name, recipe, data, device)
+    return folder
+
+
+def _train(experiment: Experiment, name: str, recipe: Recipe, data: latents.Latents, device: torch.device) -> None:
+    """Train, alone or as one of several processes, and write the run's folder."""
+    system, seed = experiment.find_run(name)
+    entry, baseline = experiment.systems[system], experiment.baseline(system)
+    start = start_of(experiment, name)
     shape = list(data.latents.shape[1:])
     network = build_network(baseline.network, shape, data.classes, seed)
     if start is not None:
@@ -64,7 +75,10 @@ def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
     job = Job(
         entry, baseline.diffusion, entry.gates, data.latents, data.labels, data.classes, stream, digest, state_path
     )
-    with build(folder, recipe) as (scratch, facts):
+    if not is_first():
+        fit(network, job, device)
+        return
+    with build(paths.train(name), recipe) as (scratch, facts):
         facts |= {"parameters": sum(p.numel() for p in network.parameters()), "device": device.type}
         facts["forward_flops"] = forward_flops(network, shape)
         state = fit(network, job, device)
@@ -73,7 +87,6 @@ def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
         (scratch / "config.json").write_text(canonical_json(config), encoding="utf-8")
         facts |= {"system": system, "seed": seed, "step": state.step}
     state_path.unlink(missing_ok=True)
-    return folder
 
 
 def _training_data(data: latents.Latents, baseline: Baseline) -> latents.Latents:

@@ -61,7 +61,7 @@ class TrainingState:
             return False
         except SafetensorError:
             pass  # damaged: as good as none
-        path.unlink()
+        path.unlink(missing_ok=True)  # another process may have been first
         return False
 
     def _tensors(self) -> dict[str, Tensor]:

@@ -1,0 +1,5 @@
+"""`python -m rdm`: the command line."""
+
+from rdm.cli import main
+
+main()

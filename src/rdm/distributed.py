@@ -1,0 +1,61 @@
+"""Several processes that train one network, each on its share of every batch; with one process, nothing happens.
+
+torchrun starts them. Each holds the whole network and state; gradients and the batch means that the supervision of the
+gates rests on are averaged, so that all take the same step: the one that a single process would take, up to rounding.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from rdm.errors import UsageError
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[None]:
+    """Take part in what torchrun started, for the time of this block."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def own_rows(batch: int) -> slice:
+    """This process's rows of a global batch. Raises UsageError if the batch cannot be dealt evenly."""
+    if not dist.is_initialized():
+        return slice(batch)
+    size, rank = dist.get_world_size(), dist.get_rank()
+    if batch % size:
+        raise UsageError(f"A batch of {batch} cannot be dealt evenly to {size} processes; ask for another number.")
+    return slice(rank * batch // size, (rank + 1) * batch // size)
+
+
+@torch.no_grad()
+def average(tensors: Iterable[Tensor | None]) -> None:
+    """Replace each tensor by its mean over the processes."""
+    if not dist.is_initialized():
+        return
+    present = [tensor for tensor in tensors if tensor is not None]
+    for work in [dist.all_reduce(tensor, async_op=True) for tensor in present]:
+        work.wait()
+    for tensor in present:
+        tensor /= dist.get_world_size()
+
+
+def averaged(value: Tensor) -> Tensor:
+    """The mean over the processes. Its gradient is that of this process's value: average what is made of it."""
+    if not dist.is_initialized():
+        return value
+    whole = value.detach().clone()
+    average([whole])
+    return value + (whole - value.detach())

@@ -1,0 +1,157 @@
+"""Which GPUs a process may use, and that no two processes of a machine share one."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from rdm import devices
+from rdm.errors import UsageError
+from rdm.train import launch
+
+CLAIM = """
+import os, sys
+from rdm.devices import claim_gpus
+claim_gpus({count})
+print(os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def machine(monkeypatch, tmp_path):
+    """machine(n): a driver that shows n GPUs, nothing that assigns them, and a folder of its own for the locks."""
+    for name in ("CUDA_VISIBLE_DEVICES", *devices.ASSIGNED):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RDM_LOCK_DIR", str(tmp_path))
+    monkeypatch.setattr(devices, "DRIVER", tmp_path)
+    monkeypatch.setattr(devices, "_held", [])
+
+    def show(count):
+        for number in range(count):
+            (tmp_path / f"nvidia{number}").touch()
+        for other in ("nvidiactl", "nvidia-uvm"):
+            (tmp_path / other).touch()
+
+    return show
+
+
+@pytest.mark.parametrize(
+    ("listed", "names"),
+    [("", []), ("-1", []), ("2", ["2"]), ("3, 1", ["3", "1"]), ("0,-1,1", ["0"]), ("GPU-a,GPU-b", ["GPU-a", "GPU-b"])],
+)
+def test_the_list_of_visible_devices_is_read_as_cuda_reads_it(machine, monkeypatch, listed, names):
+    machine(8)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", listed)
+    assert devices.gpu_names() == names
+    assert devices.visible_gpus() == len(names)
+
+
+def test_without_a_list_the_driver_is_asked(machine):
+    assert devices.visible_gpus() == 0
+    machine(12)
+    assert devices.gpu_names() == [str(number) for number in range(12)]
+
+
+def claimant(tmp_path, visible, count=1):
+    """A process that claims GPUs, says which, and holds them until its input ends."""
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": visible, "RDM_LOCK_DIR": str(tmp_path)}
+    return subprocess.Popen(
+        [sys.executable, "-c", CLAIM.format(count=count)],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_each_process_has_a_gpu_of_its_own_and_the_next_one_waits(machine, tmp_path):
+    first, second = claimant(tmp_path, "4,7"), claimant(tmp_path, "4,7")
+    assert {first.stdout.readline(), second.stdout.readline()} == {"4\n", "7\n"}
+    third = claimant(tmp_path, "4,7")
+    assert "Waiting for 1 of 2 GPUs" in third.stderr.readline()
+    first.communicate()
+    freed = third.stdout.readline()
+    assert freed in ("4\n", "7\n")
+    second.kill()  # a lock ends with its process, however that ends
+    second.communicate()
+    fourth = claimant(tmp_path, "4,7")
+    assert {freed, fourth.stdout.readline()} == {"4\n", "7\n"}
+    for process in (third, fourth):
+        process.communicate()
+
+
+def test_several_are_taken_together_or_not_at_all(machine, tmp_path):
+    one = claimant(tmp_path, "0,1,2")
+    assert one.stdout.readline() == "0\n"
+    three = claimant(tmp_path, "0,1,2", count=3)
+    assert three.stdout.readline() == "0,1,2\n"  # no choice: all of them, whoever else uses them
+    two = claimant(tmp_path, "0,1,2", count=2)
+    assert two.stdout.readline() == "1,2\n"
+    another = claimant(tmp_path, "0,1,2", count=2)
+    assert "Waiting for 2 of 3 GPUs" in another.stderr.readline()
+    one.communicate()
+    three.communicate()
+    two.communicate()
+    assert another.stdout.readline() == "0,1\n"
+    another.communicate()
+
+
+def test_gpus_that_are_handed_out_are_left_alone(machine, monkeypatch):
+    machine(4)
+    for name in devices.ASSIGNED:
+        with monkeypatch.context() as patch:
+            patch.setenv(name, "1")
+            devices.claim_gpus()
+            assert "CUDA_VISIBLE_DEVICES" not in os.environ
+
+
+def test_more_than_there_are_is_refused(machine):
+    machine(2)
+    with pytest.raises(UsageError, match="3 GPUs are asked for, and there are 2; ask for fewer"):
+        devices.claim_gpus(3)
+
+
+@pytest.fixture
+def started(machine, monkeypatch):
+    """What `rdm train run` becomes: a list that receives the command."""
+    commands = []
+    monkeypatch.setattr(os, "execvp", lambda file, command: commands.append(command))
+    monkeypatch.setattr(sys, "argv", ["rdm", "train", "run"])
+    return commands
+
+
+def test_a_training_is_one_process_unless_it_has_more_gpus(machine, started, monkeypatch):
+    launch.spread(None)  # no GPU
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    launch.spread(2)
+    [command] = started
+    assert command[1:] == [
+        *("-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "rdm", "train", "run")
+    ]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    launch.spread(2)
+    assert len(started) == 1
+
+
+def test_a_training_takes_one_gpu_unless_told_otherwise(machine, started, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    launch.spread(None)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
+    assert not started
+
+
+def test_on_slurm_it_takes_what_it_was_given(machine, started, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.setenv("SLURM_JOB_ID", "12345")
+    launch.spread(None)
+    assert "--nproc-per-node=2" in started[0]
+    monkeypatch.setenv("SLURM_JOB_NUM_NODES", "3")
+    launch.spread(6)
+    assert started[1][:5] == ["srun", "--overlap", "--nodes=3", "--ntasks=3", "--ntasks-per-node=1"]
+    assert {"--nnodes=3", "--nproc-per-node=2", "--rdzv-id=12345"} <= set(started[1])
+    with pytest.raises(UsageError, match="4 GPUs cannot be dealt evenly to 3 machines"):
+        launch.spread(4)
