@@ -81,7 +81,7 @@ def fit(model: nn.Module, job: Job, device: torch.device) -> TrainingState:
                 saved = time.monotonic()
             if is_first() and received:  # the others wait for the first one, and end with it
                 raise RdmError(
-                    f"Stopped by {received[0]} after step {state.step}; the same command goes on from there."
+                    f"Stopped by {received[0]} at step {state.step}; the same command goes on from there."
                 )
     return state
 
