@@ -61,7 +61,9 @@ def measure(experiment: params.Experiment, score: str) -> dict[str, float]:
     real, order, reference = floor_items(scorer)
     clips, found = real.images[order], {}
     for name, damage in DAMAGES.items():
-        estimates, _ = scorer.score(scorer.items(damage(clips), np.arange(len(clips))), None, reference)
+        items = scorer.items(damage(clips), np.arange(len(clips)))
+        features = scorer.features(items, 0, scorer.count(items) * scorer.protocol.frames)
+        estimates, _ = scorer.score(features, None, reference)
         found[name] = round(estimates["fvd"].value, 3)
     return found
 

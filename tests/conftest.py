@@ -62,7 +62,7 @@ def snakemake(folder, *arguments, configfile=CI, check=True):
         *("--directory", str(folder)),
         *("--configfile", str(configfile)),
         *("--rerun-incomplete", "--nolock"),
-        *arguments,
+        *map(str, arguments),
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert not check or done.returncode == 0, done.stdout + done.stderr + _logs(folder)

@@ -54,6 +54,16 @@ def sample_state(run: str, sampler: str, digest: str) -> Path:
     return STATE / "sample" / run / sampler / digest[:16]
 
 
+def part_done(verb: str, name: str, part: int | str, parts: int) -> Path:
+    """An empty file: this part of the sampling of a run or of the scoring of a system is done."""
+    return RESULTS / "parts" / verb / name / f"{part}-of-{parts}"
+
+
+def score_state(digest: str) -> Path:
+    """Where features wait that several jobs extract; the digest names the score that they belong to."""
+    return STATE / "score" / digest[:16]
+
+
 def score(run: str, sampler: str, protocol: str) -> Path:
     """One JSON of scores."""
     return RESULTS / "score" / run / sampler / f"{protocol}.json"

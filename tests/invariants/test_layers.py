@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 SOURCE = ROOT / "src" / "rdm"
 FLOORS = [
     {"errors", "progress", "randomness", "paths"},
-    {"params", "devices"},
+    {"params", "devices", "parts"},
     {"provenance", "diffusion", "runtime", "distributed"},
     {"data", "containers"},
     {"models", "latents"},

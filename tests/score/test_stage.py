@@ -36,7 +36,8 @@ def with_score(experiment, **changes):
 
 
 def values_of(scorer, images, labels=None):
-    estimates, _ = scorer.score(scorer.items(images, np.arange(len(images))), labels, scorer.reference)
+    items = scorer.items(images, np.arange(len(images)))
+    estimates, _ = scorer.score(scorer.features(items, 0, len(images)), labels, scorer.reference)
     return {name: estimate.value for name, estimate in estimates.items()}
 
 

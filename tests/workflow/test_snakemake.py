@@ -245,6 +245,56 @@ def test_published_clips_are_scored_where_a_table_shows_them(finished, tmp_path,
         assert planned(folder, target, configfile=changed) == {"score published samples theirs"}
 
 
+def test_parts_give_the_same_bytes(finished, tmp_path, write_params):
+    """Sampling and scoring cut into jobs: of images, and of clips with several scores."""
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder, symlinks=True)
+    for system in ("dit", "ucf-rdm"):
+        shutil.rmtree(folder / "results" / "sample" / f"ci-{system}-s0")
+        shutil.rmtree(folder / "results" / "score" / f"ci-{system}-s0")
+    changed = write_params(lambda content: content.update(parts={"sample": 2, "score": 3}))
+    score = paths.score("ci-dit-s0", "plain", "ci")
+    clips = paths.score("ci-ucf-rdm-s0", "clips-guided", "ci_clips")
+    done = snakemake(folder, "--cores", "2", score, clips, configfile=changed)
+    for system in ("dit", "ucf-rdm"):
+        for part in (1, 2):
+            assert f"sample ci-{system}-s0, part {part}" in done.stderr
+        for part in (1, 2, 3):
+            assert f"extract features of {system}, part {part}" in done.stderr
+    assert {n: d for n, d in digests(folder).items() if not n.startswith("parts/")} == digests(finished)
+    assert not list((folder / ".rdm").rglob("*.npz"))
+    assert not list((folder / ".rdm").rglob("*.safetensors"))
+
+
+def test_as_many_gpu_jobs_at_a_time_as_there_are_gpus(tmp_path, write_params, monkeypatch):
+    """With one GPU, one; each says when it starts and ends, in the order in which that happens."""
+    real = shutil.which("rdm")
+    program = tmp_path / "bin" / "rdm"
+    program.parent.mkdir()
+    program.write_text(
+        f'#!/bin/sh\necho "start $1" >> {tmp_path}/jobs\n{real} "$@"\necho "end $1" >> {tmp_path}/jobs\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    changed = write_params(lambda content: content.update(device="auto"))
+    autoencoders = [paths.autoencoder("tiny", "f4"), paths.autoencoder("ucf", "ucf-f4")]
+    snakemake(tmp_path, "--cores", "4", *(folder / paths.MANIFEST for folder in autoencoders), configfile=changed)
+    jobs = [line for line in (tmp_path / "jobs").read_text().splitlines() if "autoencoder" in line]
+    assert jobs == ["autoencoder starts", "autoencoder ends"] * 2
+
+
+def test_a_training_is_told_how_many_gpus_it_may_use(tmp_path, write_params, monkeypatch):
+    """And is not done again for it."""
+    changed = write_params(lambda content: content.update(device="auto"))
+    train = paths.train("ci-dit-s0") / paths.MANIFEST
+    for visible, expected in (("", "rdm train ci-dit-s0 >"), ("0,1", "rdm train ci-dit-s0 --gpus 1 >")):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert expected in snakemake(tmp_path, train, "-n", "-p", configfile=changed).stdout
+    wanted = ("--set-resources", "train:gpu=2")
+    assert "--gpus 2 >" in snakemake(tmp_path, train, "-n", "-p", *wanted, configfile=changed).stdout
+
+
 def test_the_default_is_digits(tmp_path):
     done = subprocess.run(
         ["snakemake", "--snakefile", ROOT / "Snakefile", "--directory", tmp_path, "-n", "results/table1.csv"],

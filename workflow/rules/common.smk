@@ -1,11 +1,20 @@
 """The parameters of this run, and what the rules share."""
 
+import os
 import shlex
 import sys
 from pathlib import Path
 
+# the rdm of this checkout, here and in every job, wherever another may be installed
+SOURCE = str(Path(workflow.basedir) / "src")
+sys.path.insert(0, SOURCE)
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    dict.fromkeys([SOURCE, *os.environ.get("PYTHONPATH", SOURCE).split(os.pathsep)])
+)
+
 import yaml
 from rdm import params, paths
+from rdm.devices import visible_gpus
 from rdm.errors import RdmError
 from rdm.params import dependencies
 from rdm.provenance.code import code_digest
@@ -37,6 +46,13 @@ except RdmError as error:
 # every `rdm` below reads this file; its path is no parameter of a rule, so that a copy of it re-runs nothing
 shell.prefix(f"export RDM_PARAMS={shlex.quote(str(PARAMS))}; ")
 
+# GPU jobs, and no more at a time than there are GPUs; on a cluster its profile says what a job gets
+HERE = workflow.resource_settings.nodes is None and not workflow.remote_exec
+GPUS = visible_gpus() if HERE and EXPERIMENT.device != "cpu" else 0
+ON_GPU = {"gpu": 1} if GPUS else {}
+if GPUS:
+    workflow.global_resources.setdefault("gpu", GPUS)
+
 RUNS = EXPERIMENT.runs
 SAMPLED = {
     run: EXPERIMENT.samplers_of(system)
@@ -51,6 +67,7 @@ wildcard_constraints:
     run="|".join(RUNS),
     score="|".join(EXPERIMENT.score),
     samples="|".join(EXPERIMENT.published) or "none",
+    part=r"\d+",
     table="table1|table2",
 
 
@@ -63,6 +80,16 @@ def latents_of(run):
     """The manifest of the latents that a run learns from."""
     name = EXPERIMENT.baseline(RUNS[run][0]).latents
     return manifest(paths.latents(EXPERIMENT.latents[name].data, name))
+
+
+def parts_of(verb, name):
+    """The files that say that the parts of a job are done; of a job in one piece, none."""
+    parts = getattr(EXPERIMENT.parts, verb)
+    return [
+        str(paths.part_done(verb, name, part, parts))
+        for part in range(1, parts + 1)
+        if parts > 1
+    ]
 
 
 def runs_of(systems):

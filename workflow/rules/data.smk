@@ -1,8 +1,12 @@
 rule data:
+    input:
+        IMAGE_INPUT,
     output:
         manifest(paths.data("{dataset}")),
     log:
         "logs/data/{dataset}.log",
+    benchmark:
+        "logs/data/{dataset}.tsv"
     params:
         values=lambda w: dependencies.of_data(EXPERIMENT, w.dataset),
         code=code_digest("data"),

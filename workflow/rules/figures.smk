@@ -15,6 +15,8 @@ rule figure:
         str(paths.figure("{figure}", "csv")),
     log:
         "logs/figures/{figure}.log",
+    benchmark:
+        "logs/figures/{figure}.tsv"
     wildcard_constraints:
         figure="|".join(["figure5", "gates", *EXPERIMENT.curves]),
     params:

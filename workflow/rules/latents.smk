@@ -5,8 +5,12 @@ rule autoencoder:
         manifest(paths.autoencoder("{dataset}", "{autoencoder}")),
     log:
         "logs/autoencoder/{dataset}/{autoencoder}.log",
+    benchmark:
+        "logs/autoencoder/{dataset}/{autoencoder}.tsv"
     priority: 2
     threads: EXPERIMENT.threads
+    resources:
+        **ON_GPU,
     params:
         values=lambda w: dependencies.of_autoencoder(EXPERIMENT, w.autoencoder),
         code=code_digest("autoencoder"),
@@ -24,8 +28,12 @@ rule latents:
         manifest(paths.latents("{dataset}", "{autoencoder}")),
     log:
         "logs/latents/{dataset}/{autoencoder}.log",
+    benchmark:
+        "logs/latents/{dataset}/{autoencoder}.tsv"
     priority: 2
     threads: EXPERIMENT.threads
+    resources:
+        **ON_GPU,
     params:
         values=lambda w: dependencies.of_autoencoder(EXPERIMENT, w.autoencoder),
         code=code_digest("latents"),

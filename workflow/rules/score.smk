@@ -46,8 +46,12 @@ rule extractor:
         manifest(paths.extractor("{dataset}", "{score}")),
     log:
         "logs/extractor/{dataset}/{score}.log",
+    benchmark:
+        "logs/extractor/{dataset}/{score}.tsv"
     priority: 3
     threads: EXPERIMENT.threads
+    resources:
+        **ON_GPU,
     params:
         values=lambda w: dependencies.of_extractor(EXPERIMENT, w.score),
         code=code_digest("extractor"),
@@ -68,7 +72,11 @@ for score_ in EXPERIMENT.score:
             floor_file(score_),
         log:
             f"logs/score/floor-{score_}.log",
+        benchmark:
+            f"logs/score/floor-{score_}.tsv"
         threads: EXPERIMENT.threads
+        resources:
+            **ON_GPU,
         params:
             score=score_,
             values=dependencies.of_scoring(EXPERIMENT, score_),
@@ -92,7 +100,11 @@ for samples_, published_ in EXPERIMENT.published.items():
             published_scores(samples_),
         log:
             f"logs/score/published/{samples_}.log",
+        benchmark:
+            f"logs/score/published/{samples_}.tsv"
         threads: EXPERIMENT.threads
+        resources:
+            **ON_GPU,
         params:
             samples=samples_,
             values={s: dependencies.of_scoring(EXPERIMENT, s) for s in names_},
@@ -103,28 +115,65 @@ for samples_, published_ in EXPERIMENT.published.items():
             "rdm score {params.samples} > {log} 2>&1"
 
 
-# one rule per system: its seeds are scored in one process, which loads the extractor once
+# one rule per system: its seeds are scored in one process, which loads the extractor once; with parts, a second one
 for system_ in dict.fromkeys(RUNS[run][0] for run in SAMPLED):
     names_ = scores_of(system_)
+    needed_ = [
+        *[
+            manifest(paths.sample(run, s))
+            for run in runs_of([system_])
+            for s in SAMPLED[run]
+        ],
+        *[file for score in names_ for file in scoring_inputs(score)],
+    ]
+    values_ = {s: dependencies.of_scoring(EXPERIMENT, s) for s in names_}
+
+    if EXPERIMENT.parts.score > 1:
+
+        rule:
+            name:
+                f"score_part_{system_.replace('-', '_')}"
+            input:
+                needed_,
+            output:
+                touch(
+                    paths.part_done("score", system_, "{part}", EXPERIMENT.parts.score)
+                ),
+            log:
+                f"logs/score/{system_}/{{part}}.log",
+            benchmark:
+                f"logs/score/{system_}/{{part}}.tsv"
+            threads: EXPERIMENT.threads
+            resources:
+                **ON_GPU,
+            params:
+                runs=runs_of([system_]),
+                parts=EXPERIMENT.parts.score,
+                values=values_,
+                code=code_digest("score"),
+            message:
+                f"extract features of {system_}, part {{wildcards.part}}"
+            shell:
+                "rdm score {params.runs} --part {wildcards.part}/{params.parts} > {log} 2>&1"
 
     rule:
         name:
             f"score_{system_.replace('-', '_')}"
         input:
-            [
-                manifest(paths.sample(run, s))
-                for run in runs_of([system_])
-                for s in SAMPLED[run]
-            ],
-            [file for score in names_ for file in scoring_inputs(score)],
+            needed_,
+            parts_of("score", system_),
         output:
             score_files(system_),
         log:
             f"logs/score/{system_}.log",
+        benchmark:
+            f"logs/score/{system_}.tsv"
         threads: EXPERIMENT.threads
+        resources:
+            **ON_GPU,
         params:
             runs=runs_of([system_]),
-            values={s: dependencies.of_scoring(EXPERIMENT, s) for s in names_},
+            values=values_,
             code=code_digest("score"),
         message:
             f"score {system_}"

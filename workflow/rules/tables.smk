@@ -33,6 +33,8 @@ for table_ in PICTURES:
             str(paths.figure(PICTURES[table_])),
         log:
             f"logs/{table_}.log",
+        benchmark:
+            f"logs/{table_}.tsv"
         params:
             table=table_,
             values=[EXPERIMENT.tables.model_dump(), list(EXPERIMENT.seeds)],

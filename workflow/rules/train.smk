@@ -14,12 +14,20 @@ rule train:
         manifest(paths.train("{run}")),
     log:
         "logs/train/{run}.log",
+    benchmark:
+        "logs/train/{run}.tsv"
     priority: 1
     threads: EXPERIMENT.threads
+    resources:
+        **ON_GPU,
     params:
         values=lambda w: dependencies.of_train(EXPERIMENT, w.run),
         code=code_digest("train"),
+        # of resources, and so no reason to train again
+        gpus=lambda wildcards, resources: (
+            f" --gpus {resources.gpu}" if resources.get("gpu") else ""
+        ),
     message:
         "train {wildcards.run}"
     shell:
-        "rdm train {wildcards.run} > {log} 2>&1"
+        "rdm train {wildcards.run}{params.gpus} > {log} 2>&1"

@@ -14,6 +14,8 @@ from rdm.cli.common import (
     load_experiment,
     overwrite_option,
     params_option,
+    parse_part,
+    part_option,
     print_path,
 )
 from rdm.cli.container import container
@@ -135,17 +137,22 @@ def train(run: str, gpus: int | None, params_file: str, overwrite: bool) -> None
 
 @main.command()
 @click.argument("run")
+@part_option
 @params_option
 @overwrite_option
-def sample(run: str, params_file: str, overwrite: bool) -> None:
+def sample(run: str, part: str | None, params_file: str, overwrite: bool) -> None:
     """Draw the images or clips of one RUN, with each sampler that tables and figures ask of it.
 
     Writes results/sample/RUN/SAMPLER: npz shards with arr_0 (uint8, NHWC or NTHWC) and labels arr_1. Item i depends on
     the seed and on i alone. Of clips also SAMPLER.mp4 and SAMPLER.gif, to watch. Needs: rdm train.
+
+    With --part, draws one of N parts, for N jobs side by side; the call without it then joins them.
     """
+    experiment = load_experiment(params_file)
+    chosen = parse_part(part)
     from rdm.sample import stage
 
-    for folder in stage.run(load_experiment(params_file), run, overwrite):
+    for folder in stage.run(experiment, run, overwrite, chosen):
         print_path(folder)
 
 

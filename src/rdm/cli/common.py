@@ -43,6 +43,14 @@ overwrite_option = click.option(
     is_flag=True,
     help="Replace a result that is damaged, or that other parameters, inputs or code made. A current one stays.",
 )
+part_option = click.option("--part", metavar="I/N", help="Only the I-th of N parts, each a job of its own.")
+
+
+def parse_part(text: str | None) -> Any:
+    """The part of a --part option, None without one."""
+    from rdm.parts import Part
+
+    return None if text is None else Part.parse(text)
 
 
 def load_experiment(params_file: str) -> Any:

@@ -9,7 +9,15 @@ from typing import Any, TypeVar
 
 import click
 
-from rdm.cli.common import check_out, load_experiment, params_option, print_path, print_rows
+from rdm.cli.common import (
+    check_out,
+    load_experiment,
+    params_option,
+    parse_part,
+    part_option,
+    print_path,
+    print_rows,
+)
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
@@ -100,6 +108,7 @@ def _options(*names: str) -> Callable[[Verb], Verb]:
 @click.option("--compare-protocols", "compared", metavar="A,B,...", help="With --against: several, side by side.")
 @click.option("--out", type=PATH, help="With --against: write the result as JSON.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@part_option
 @_options("set", "weights", "device", "precision")
 def score_run(
     names: tuple[str, ...],
@@ -109,10 +118,13 @@ def score_run(
     compared: str | None,
     out: Path | None,
     as_json: bool,
+    part: str | None,
     **options: Any,
 ) -> None:
     """Score runs, or any samples against any reference."""
     from rdm.errors import UsageError
+
+    chosen_part = parse_part(part)
 
     if against is None:
         if protocol or compared or out or as_json or any(options[key] for key in ("changes", "weights")):
@@ -121,8 +133,10 @@ def score_run(
             raise UsageError(
                 "A run is scored on the parameter file's device in float32; leave --device, --precision out."
             )
-        _score_runs(load_experiment(params_file), list(names))
+        _score_runs(load_experiment(params_file), list(names), chosen_part)
         return
+    if chosen_part:
+        raise UsageError("--part is for runs; of any samples, `rdm score features` works off a part.")
     chosen = [protocol] if protocol else [name for name in (compared or "").split(",") if name]
     if len(names) != 1 or not chosen or bool(compared) == bool(protocol):
         raise UsageError("Give one SAMPLES, and with --against REFERENCE either --protocol or --compare-protocols.")
@@ -142,7 +156,7 @@ def score_run(
         write_json(out, result)
 
 
-def _score_runs(experiment: Any, names: list[str]) -> None:
+def _score_runs(experiment: Any, names: list[str], part: Any) -> None:
     """Score runs under the parameter file's protocol."""
     from rdm.errors import UsageError
 
@@ -151,7 +165,7 @@ def _score_runs(experiment: Any, names: list[str]) -> None:
             raise UsageError(f"{name} is no run; say with --against what to compare it with, and with --protocol how.")
     from rdm.score import stage
 
-    for path in stage.run(experiment, names):
+    for path in stage.run(experiment, names, part):
         print_path(path)
 
 
@@ -165,11 +179,14 @@ def score_features(samples: Path, folder: Path, part: str, params_file: str, pro
 
     When all parts are there, `rdm score FOLDER --against REFERENCE` gives the value that one job would give.
     """
+    from rdm.parts import Part
+
+    chosen = Part.parse(part)
     protocols = _protocols(params_file, [protocol], options["changes"])
     check_out(folder, "")
     from rdm.score import parts
 
-    print_path(parts.run(samples, folder, part, protocols, _settings(options)))
+    print_path(parts.run(samples, folder, chosen, protocols, _settings(options)))
 
 
 @score.group("reference")

@@ -22,6 +22,16 @@ FLOOR = "floor-"  # before the name of a score: real items of the other split, s
 VARIANTS: tuple[Variant, ...] = get_args(Variant)  # V0 to V4 of the paper's Figure 6
 
 
+class Parts(Section):
+    """Into how many jobs, side by side on a cluster, the sampling of a run and the scoring of a system are cut.
+
+    Nothing that is drawn or scored depends on it.
+    """
+
+    sample: PositiveInt = 1
+    score: PositiveInt = 1
+
+
 class Experiment(Section):
     """A whole parameter file."""
 
@@ -29,6 +39,7 @@ class Experiment(Section):
     protocols: dict[str, Protocol]  # by the name of the score; put in by `load`, from protocols.yaml beside the file
     device: Annotated[str, Field(pattern=DEVICE)] = "auto"
     threads: PositiveInt = 1  # per process
+    parts: Parts = Parts()
     seeds: Distinct[int]
     data: dict[Name, Data]
     latents: dict[Name, Autoencoder]

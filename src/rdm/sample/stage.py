@@ -19,6 +19,7 @@ from rdm.latents.codec import LatentCodec
 from rdm.params import Experiment
 from rdm.params.dependencies import make_sample, make_train, of_sample
 from rdm.params.schema import Diffusion, Sampler
+from rdm.parts import Part
 from rdm.progress import progress
 from rdm.provenance.files import whole_file
 from rdm.provenance.manifest import Recipe, build, check_input, is_current
@@ -72,8 +73,11 @@ def prepare_drawing(experiment: Experiment, name: str, sampler: str, device: tor
     return Drawing(trained, codec, baseline.diffusion, chosen, labels, seed, device)
 
 
-def run(experiment: Experiment, name: str, overwrite: bool = False) -> list[Path]:
-    """Draw the items of run `name` with each sampler that tables and figures ask for; returns their folders."""
+def run(experiment: Experiment, name: str, overwrite: bool = False, part: Part | None = None) -> list[Path]:
+    """Draw the items of run `name` with each sampler that tables and figures ask for; returns their folders.
+
+    Of a part, only its shards are drawn, and wait for the call without a part; returns the folders in which they do.
+    """
     system, seed = experiment.find_run(name)
     samplers = experiment.samplers_of(system)
     if not samplers:
@@ -83,13 +87,15 @@ def run(experiment: Experiment, name: str, overwrite: bool = False) -> list[Path
     for sampler in samplers:
         drawing = prepare_drawing(experiment, name, sampler, device)
         recipe = Recipe("sample", of_sample(experiment, name, sampler), {"train": drawing.trained.artefact.digest})
-        folder = paths.sample(name, sampler)
-        folders.append(folder)
+        folder, shards = paths.sample(name, sampler), paths.sample_state(name, sampler, recipe.digest)
+        folders.append(shards if part else folder)
         if is_current(folder, recipe, make_sample(name), overwrite):
             continue
-        shards = paths.sample_state(name, sampler, recipe.digest)
+        if part:
+            _draw_shards(drawing, shards, part)
+            continue
         with build(folder, recipe) as (scratch, facts):
-            for shard in _draw_shards(drawing, shards):
+            for shard in _draw_shards(drawing, shards, Part(1, 1)):
                 shutil.copy(shard, scratch)
             nfe = network_calls(drawing.sampler)
             facts |= {"seed": seed, "samples": len(drawing.labels), "nfe": nfe, "device": device.type}
@@ -126,13 +132,15 @@ def deal_labels(experiment: Experiment, dataset: str, classes: int, seed: int) -
     return torch.randint(classes, (protocol.samples,), generator=generator(seed, "labels")).numpy()
 
 
-def _draw_shards(drawing: Drawing, folder: Path) -> list[Path]:
-    """Fill `folder` with shards, and return them; those that an interrupted run left are kept."""
+def _draw_shards(drawing: Drawing, folder: Path, part: Part) -> list[Path]:
+    """Fill `folder` with a part's shards, and return them; those that other parts or an interrupted run left stay."""
     count, batch = len(drawing.labels), drawing.sampler.batch
+    items = batch * SHARD_BATCHES
+    numbers = part.share(-(-count // items), f"shards of {items} samples")
     shards = []
-    with progress("sample", count) as bar:
-        for number, first in enumerate(range(0, count, batch * SHARD_BATCHES)):
-            last = min(first + batch * SHARD_BATCHES, count)
+    with progress("sample", min(items * numbers.stop, count) - items * numbers.start) as bar:
+        for number in numbers:
+            first, last = items * number, min(items * (number + 1), count)
             path = folder / f"{number:05d}.npz"
             if not path.exists():
                 images = np.concatenate([drawing.batch(start) for start in range(first, last, batch)])

@@ -6,7 +6,6 @@ A folder of parts is a sample set like any other: together they hold the bits th
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from safetensors.numpy import save_file
 
 from rdm.errors import UsageError
 from rdm.params.protocol import Protocol
+from rdm.parts import Part
 from rdm.provenance.files import whole_file
 from rdm.score.features import Layers, check_preparation, extract, layers_of, preparation
 from rdm.score.inputs import Settings, check_admitted, extractor_of, open_items
@@ -57,36 +57,25 @@ class Parts:
                     )
 
 
-def run(samples: Path, folder: Path, part: str, protocols: dict[str, Protocol], settings: Settings) -> Path:
-    """`rdm score features`: the features of part "i/n" of the samples; returns its file."""
-    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", part)
-    if match is None:
-        raise UsageError(f"--part {part}: give I/N, such as 1/4.")
+def run(samples: Path, folder: Path, part: Part, protocols: dict[str, Protocol], settings: Settings) -> Path:
+    """`rdm score features`: the features of a part of the samples; returns its file."""
     [(name, protocol)] = protocols.items()
     if protocol.frames > 1:
         raise UsageError(f"Protocol {name!r} scores the frames of clips, which is not done in parts; score them whole.")
     items = open_items(samples, protocol.clips, "samples")
     check_admitted(str(samples), items.shape[0], items.labels, protocol, name)
     extractor = extractor_of(protocols, settings)
-    start, stop = bounds(protocol.samples, int(match[1]), int(match[2]), extractor.batch)
-    [layers] = extract(items, extractor, [protocol.pixels], layers_of([protocol]), start, stop, part)
+    start, stop = bounds(protocol.samples, part, extractor.batch)
+    [layers] = extract(items, extractor, [protocol.pixels], layers_of([protocol]), start, stop, str(part))
     labels = None if items.labels is None else items.labels[start:stop]
     prepared = preparation(protocol, "samples", extractor)
     return save(folder, layers, labels, start, protocol.samples, items.digest, prepared)
 
 
-def bounds(count: int, part: int, parts: int, batch: int) -> tuple[int, int]:
-    """The range of part 1 to `parts`: whole batches, so that each item meets the same neighbours as in one pass.
-
-    Raises UsageError for a part that does not exist, and for more parts than batches.
-    """
-    batches = -(-count // batch)
-    if not 1 <= part <= parts:
-        raise UsageError(f"--part {part}/{parts}: parts are numbered from 1 to {parts}.")
-    if parts > batches:
-        raise UsageError(f"--part {part}/{parts}: {count} items are {batches} batches; take at most so many parts.")
-    edges = [min(count, batch * (batches * i // parts)) for i in range(parts + 1)]
-    return edges[part - 1], edges[part]
+def bounds(count: int, part: Part, batch: int) -> tuple[int, int]:
+    """The items of a part: whole batches, so that each item meets the same neighbours as in one pass."""
+    batches = part.share(-(-count // batch), "batches")
+    return batch * batches.start, min(count, batch * batches.stop)
 
 
 def save(

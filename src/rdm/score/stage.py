@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,16 @@ from rdm.params import FLOOR, Experiment
 from rdm.params.dependencies import make_extractor, of_extractor, of_published_score, of_score, of_scoring
 from rdm.params.evaluation import Classifier
 from rdm.params.schema import VideosData
+from rdm.parts import Part
 from rdm.provenance.files import digest, write_json
 from rdm.provenance.manifest import Recipe, read
 from rdm.randomness import generator, proportional
 from rdm.runtime import prepare
 from rdm.sample import store
+from rdm.score import parts
 from rdm.score.evaluate import Estimate, evaluate, remarks_on
 from rdm.score.extractors import build_extractor
-from rdm.score.features import Items, extract, layers_of
+from rdm.score.features import Items, Layers, extract, layers_of, preparation
 from rdm.score.inputs import check_admitted, describe, open_items
 from rdm.score.pair import references_of
 from rdm.score.reference import Reference, measure_items
@@ -108,15 +111,29 @@ class Scorer:
         [found] = measure_items(items, [self.protocol], self.extractor, facts)
         return replace(found, facts=found.facts | {"items": len(order)})
 
-    def score(
-        self, items: Items, labels: np.ndarray | None, reference: Reference
-    ) -> tuple[dict[str, Estimate], list[str]]:
-        """The protocol's metrics of the first items, as many as it scores, and remarks on them."""
-        frames = self.protocol.frames
-        count = min(items.shape[0] // frames, self.protocol.samples)
-        labels = None if labels is None else labels[:count]
+    def count(self, items: Items) -> int:
+        """How many of these items (of a protocol for frames: clips) are scored: the first ones."""
+        return min(items.shape[0] // self.protocol.frames, self.protocol.samples)
+
+    def features(self, items: Items, start: int, stop: int) -> Layers:
+        """What the extractor makes of items (frames) start to stop."""
         wanted = layers_of([self.protocol])
-        [layers] = extract(items, self.extractor, [self.protocol.pixels], wanted, 0, count * frames, "samples")
+        [layers] = extract(items, self.extractor, [self.protocol.pixels], wanted, start, stop, "samples")
+        return layers
+
+    def write_part(self, recipe: Recipe, items: Items, part: Part) -> Path:
+        """Extract a part's features, which wait for the score of this recipe; returns their folder."""
+        total, folder = self.count(items) * self.protocol.frames, paths.score_state(recipe.digest)
+        start, stop = parts.bounds(total, part, self.extractor.batch)
+        prepared = preparation(self.protocol, "samples", self.extractor)
+        layers = self.features(items, start, stop)
+        parts.save(folder, layers, None, start, total, recipe.inputs["samples"], prepared)
+        return folder
+
+    def score(
+        self, layers: Layers, labels: np.ndarray | None, reference: Reference
+    ) -> tuple[dict[str, Estimate], list[str]]:
+        """The protocol's metrics, and remarks on what was scored."""
         remarks = remarks_on(self.protocol, layers, labels)
         return evaluate(self.protocol, reference, layers, labels, self.device), remarks
 
@@ -130,10 +147,16 @@ class Scorer:
         reference: Reference | None = None,
         **facts: Any,
     ) -> Path:
-        """Score, and write one file: the values, and everything they depend on; no times, so that it repeats itself."""
-        reference = reference or self.reference
-        estimates, more = self.score(items, labels, reference)
-        count = min(items.shape[0] // self.protocol.frames, self.protocol.samples)
+        """Score, and write one file: the values, and everything they depend on; no times, so that it repeats itself.
+
+        Features that several jobs extracted are taken, and removed.
+        """
+        reference, count, waiting = reference or self.reference, self.count(items), paths.score_state(recipe.digest)
+        if parts.is_parts(waiting):
+            layers = parts.open_parts(waiting).layers()
+        else:
+            layers = self.features(items, 0, count * self.protocol.frames)
+        estimates, more = self.score(layers, None if labels is None else labels[:count], reference)
         content = {
             **describe(self.protocol, self.parameters.protocol, self.extractor, reference),
             "values": {metric: estimate.as_dict() for metric, estimate in estimates.items()},
@@ -143,11 +166,17 @@ class Scorer:
             "recipe": recipe.as_dict(),
         }
         write_json(target, content)
+        shutil.rmtree(waiting, ignore_errors=True)
         return target
 
 
-def run(experiment: Experiment, names: list[str]) -> list[Path]:
-    """Score the sample sets of runs, published sample sets, or floors; returns the score files."""
+def run(experiment: Experiment, names: list[str], part: Part | None = None) -> list[Path]:
+    """Score the sample sets of runs, published sample sets, or floors; returns the score files.
+
+    Of a part (of runs), only the features are extracted, and wait for the call without a part; returns their folders.
+    """
+    if part and (other := [name for name in names if name not in experiment.runs]):
+        raise UsageError(f"--part: {other[0]!r} is no run; only runs are scored in parts.")
     jobs = [(score, name) for name in names for score in _scores_of(experiment, name)]
     written = []
     for score in dict.fromkeys(score for score, _ in jobs):
@@ -156,7 +185,7 @@ def run(experiment: Experiment, names: list[str]) -> list[Path]:
             if name.startswith(FLOOR):
                 written.append(_score_floor(scorer))
             elif name in experiment.runs:
-                written += _score_run(scorer, name)
+                written += _score_run(scorer, name, part)
             else:
                 written.append(_score_published(scorer, name))
     return written
@@ -174,7 +203,7 @@ def _scores_of(experiment: Experiment, name: str) -> list[str]:
     return experiment.scores_of(experiment.find_samples(name).data)
 
 
-def _score_run(scorer: Scorer, name: str) -> list[Path]:
+def _score_run(scorer: Scorer, name: str, part: Part | None) -> list[Path]:
     experiment = scorer.experiment
     system, seed = experiment.find_run(name)
     written = []
@@ -184,8 +213,12 @@ def _score_run(scorer: Scorer, name: str) -> list[Path]:
         recipe = Recipe("score", of_score(experiment, name, sampler, scorer.name), inputs)
         path = paths.score(name, sampler, scorer.parameters.protocol)
         order = np.arange(len(samples.labels))
+        items = scorer.items(samples.images, order)
+        if part:
+            written.append(scorer.write_part(recipe, items, part))
+            continue
         facts = {"path": str(samples.artefact.folder), "nfe": samples.artefact.facts["nfe"], "seed": seed}
-        written.append(scorer.write(path, recipe, scorer.items(samples.images, order), samples.labels, [], **facts))
+        written.append(scorer.write(path, recipe, items, samples.labels, [], **facts))
     return written
 
 
