@@ -271,9 +271,8 @@ def test_as_many_gpu_jobs_at_a_time_as_there_are_gpus(tmp_path, write_params, mo
     real = shutil.which("rdm")
     program = tmp_path / "bin" / "rdm"
     program.parent.mkdir()
-    program.write_text(
-        f'#!/bin/sh\necho "start $1" >> {tmp_path}/jobs\n{real} "$@"\necho "end $1" >> {tmp_path}/jobs\n'
-    )
+    lines = ("#!/bin/sh", f'echo "$1 starts" >> {tmp_path}/jobs', f'{real} "$@"', f'echo "$1 ends" >> {tmp_path}/jobs')
+    program.write_text("\n".join(lines))
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")

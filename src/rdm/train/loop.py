@@ -80,9 +80,7 @@ def fit(model: nn.Module, job: Job, device: torch.device) -> TrainingState:
                 state.save(job.state_path, job.digest)
                 saved = time.monotonic()
             if is_first() and received:  # the others wait for the first one, and end with it
-                raise RdmError(
-                    f"Stopped by {received[0]} at step {state.step}; the same command goes on from there."
-                )
+                raise RdmError(f"Stopped by {received[0]} at step {state.step}; the same command goes on from there.")
     return state
 
 
