@@ -44,12 +44,13 @@ except RdmError as error:
     sys.exit(error.exit_code)
 
 # every `rdm` below reads this file; its path is no parameter of a rule, so that a copy of it re-runs nothing
-shell.prefix(f"export RDM_PARAMS={shlex.quote(str(PARAMS))}; ")
+# exec: a shell in between would die of the signal that stops a job, and the job be killed while it saves its state
+shell.prefix(f"export RDM_PARAMS={shlex.quote(str(PARAMS))}; exec ")
 
-# GPU jobs, and no more at a time than there are GPUs; on a cluster its profile says what a job gets
+# jobs that use a GPU ask for one; here there are no more at a time than there are GPUs, and a cluster counts its own
 HERE = workflow.resource_settings.nodes is None and not workflow.remote_exec
-GPUS = visible_gpus() if HERE and EXPERIMENT.device != "cpu" else 0
-ON_GPU = {"gpu": 1} if GPUS else {}
+GPUS = visible_gpus() if HERE else 0
+ON_GPU = {"gpu": 1} if EXPERIMENT.device != "cpu" and (GPUS or not HERE) else {}
 if GPUS:
     workflow.global_resources.setdefault("gpu", GPUS)
 
