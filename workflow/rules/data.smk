@@ -7,6 +7,7 @@ rule data:
         "logs/data/{dataset}.log",
     benchmark:
         "logs/data/{dataset}.tsv"
+    priority: 4  # first of all: what follows is long, and waits for it
     params:
         values=lambda w: dependencies.of_data(EXPERIMENT, w.dataset),
         code=code_digest("data"),
