@@ -28,14 +28,15 @@ def job_environment(checkout: Path, *folders: Path) -> dict[str, str]:
     Snakemake passes none of this on by itself, and the environment is the only way to tell it.
     """
     prefix = "SINGULARITY" if Path(program() or "apptainer").name == "singularity" else "APPTAINER"
-    bound = [place for place in _variable("BIND").split(",") if place]
-    here = Path.cwd()
-    for folder in (checkout, *folders):  # the working folder is always there
-        if not folder.is_relative_to(here) and str(folder) not in bound:
-            bound.append(str(folder))
+    bound = (os.environ.get("APPTAINER_BIND") or os.environ.get("SINGULARITY_BIND") or "").split(",")
+    seen = [Path.cwd()]  # always bound
+    for folder in (checkout, *folders):
+        if not any(folder.is_relative_to(other) for other in seen):
+            seen.append(folder)
+    binds = dict.fromkeys([*filter(None, bound), *map(str, seen[1:])])  # each once: a cluster's jobs come here again
     return {
         f"{prefix}ENV_PYTHONPATH": str(checkout / "src"),
-        f"{prefix}_BIND": ",".join(bound),
+        f"{prefix}_BIND": ",".join(binds),
         **({f"{prefix}_NV": "1"} if visible_gpus() else {}),
     }
 
@@ -103,7 +104,3 @@ def _built(checkout: Path) -> Path:
     if not image.exists():
         raise ArtefactError(f"{image} is not there yet; run `rdm container build` first.")
     return image
-
-
-def _variable(name: str) -> str:
-    return os.environ.get(f"APPTAINER_{name}") or os.environ.get(f"SINGULARITY_{name}") or ""
