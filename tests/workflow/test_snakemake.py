@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -292,6 +293,25 @@ def test_a_training_is_told_how_many_gpus_it_may_use(tmp_path, write_params, mon
         assert expected in snakemake(tmp_path, train, "-n", "-p", configfile=changed).stdout
     wanted = ("--set-resources", "train:gpu=2")
     assert "--gpus 2 >" in snakemake(tmp_path, train, "-n", "-p", *wanted, configfile=changed).stdout
+
+
+def test_the_lock_of_a_killed_run_is_removed(tmp_path):
+    """In a copy of the checkout: the command works in the folder that holds the Snakefile."""
+    for name in ("Snakefile", "workflow", "params", "src", "requirements.lock", "containers"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "results/data/tiny/manifest.json", "--configfile", CI]
+    running = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while "Job stats" not in (line := running.stderr.readline()):
+        assert line, "snakemake ended before it began"
+    os.killpg(running.pid, signal.SIGKILL)
+    running.communicate()
+    again = {"cwd": tmp_path, "capture_output": True, "text": True, "check": False}
+    assert "Directory cannot be locked" in subprocess.run(command, **again).stderr
+    assert subprocess.run(["rdm", "unlock", "--params", CI], **again).returncode == 0
+    assert subprocess.run([*command, "--rerun-incomplete"], **again).returncode == 0
+    elsewhere = subprocess.run(["rdm", "unlock"], **{**again, "cwd": tmp_path / "results"})
+    assert elsewhere.returncode == 2
+    assert "There is no Snakefile here" in elsewhere.stderr
 
 
 def test_the_default_is_digits(tmp_path):

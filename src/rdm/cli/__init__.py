@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -198,6 +200,20 @@ def figures(name: str, params_file: str) -> None:
     check_known(name, {n: draw for n, draw in FIGURES.items() if getattr(experiment.figures, n, draw)}, "figure")
     for path in FIGURES[name](experiment):
         print_path(path)
+
+
+@main.command()
+@params_option
+def unlock(params_file: str) -> None:
+    """Remove the lock that a killed Snakemake left in this folder. Make sure that none is at work here."""
+    from rdm.errors import RdmError, UsageError
+
+    if not Path("Snakefile").is_file():
+        raise UsageError("There is no Snakefile here; go to the folder in which snakemake was started.")
+    command = [sys.executable, "-m", "snakemake", "--unlock", "--configfile", params_file]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RdmError(f"snakemake --unlock failed: {done.stderr.strip().splitlines()[-1]}")
 
 
 main.add_command(container)
