@@ -43,9 +43,19 @@ except RdmError as error:
     print(f"Error: {error}", file=sys.stderr)
     sys.exit(error.exit_code)
 
+
+def enter_storage():
+    """Where jobs share a volume, not a working folder: go to the local copies of the files that Snakemake stores."""
+    settings = workflow.storage_settings
+    if settings.default_storage_provider is None:
+        return ""
+    bucket = settings.default_storage_prefix.split("://", 1)[1]
+    return f"cd {shlex.quote(str(settings.local_storage_prefix / settings.default_storage_provider / bucket))}; "
+
+
 # every `rdm` below reads this file; its path is no parameter of a rule, so that a copy of it re-runs nothing
 # exec: a shell in between would die of the signal that stops a job, and the job be killed while it saves its state
-shell.prefix(f"export RDM_PARAMS={shlex.quote(str(PARAMS))}; exec ")
+shell.prefix(f"export RDM_PARAMS={shlex.quote(str(PARAMS))}; {enter_storage()}exec ")
 
 # jobs that use a GPU ask for one; here there are no more at a time than there are GPUs, and a cluster counts its own
 HERE = workflow.resource_settings.nodes is None and not workflow.remote_exec
