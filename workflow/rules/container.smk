@@ -13,7 +13,11 @@ if CONTAINED and not apptainer.program():
     )
     sys.exit(1)
 
-IMAGE = sif_file(Path(workflow.basedir))
+try:
+    IMAGE = sif_file(Path(workflow.basedir))
+except RdmError as error:
+    print(f"Error: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)
 if IMAGE.is_relative_to(Path.cwd()):
     # its path is recorded with every result, and a checkout may move
     IMAGE = IMAGE.relative_to(Path.cwd())

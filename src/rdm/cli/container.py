@@ -41,11 +41,10 @@ def container_build(engine: str | None, build_args: tuple[str, ...], overwrite: 
 
     Needs the network, ten minutes and 20 GB; an ordinary user may do it. The only step that needs the network.
     """
-    from rdm.containers.engine import build_arguments, choose
+    from rdm.containers.engine import choose
     from rdm.provenance.image import CHECKOUT
 
-    chosen = choose(engine)
-    print_path(chosen.build(CHECKOUT, build_arguments(build_args, CHECKOUT / chosen.DEFINITION), overwrite))
+    print_path(choose(engine).build(CHECKOUT, build_args, overwrite))
 
 
 @container.command("inspect")

@@ -7,13 +7,17 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from rdm.devices import visible_gpus
-from rdm.errors import ArtefactError, RdmError
+from rdm.errors import ArtefactError, RdmError, UsageError
 from rdm.provenance.files import whole_file
-from rdm.provenance.image import DEFINITION, sif_file
+from rdm.provenance.image import DEFINITION, build_arguments, sif_file
 
+# gzip, the default, takes ten times as long
+COMPRESSION = {"APPTAINER_MKSQUASHFS_ARGS": "-comp zstd -Xcompression-level 3"}
+# while an image is being built there is no place in it to bind anything to
 FOR_JOBS = {f"{who}_{what}" for who in ("APPTAINER", "SINGULARITY") for what in ("BIND", "BINDPATH", "MOUNT", "NV")}
 
 
@@ -36,22 +40,18 @@ def job_environment(checkout: Path, *folders: Path) -> dict[str, str]:
     binds = dict.fromkeys([*filter(None, bound), *map(str, seen[1:])])  # each once: a cluster's jobs come here again
     return {
         f"{prefix}ENV_PYTHONPATH": str(checkout / "src"),
-        f"{prefix}_BIND": ",".join(binds),
+        **({f"{prefix}_BIND": ",".join(binds)} if binds else {}),
         **({f"{prefix}_NV": "1"} if visible_gpus() else {}),
     }
 
 
-def build(checkout: Path, arguments: dict[str, str], overwrite: bool) -> Path:
-    """Build the image of this checkout, unless it is there. Raises RdmError if that fails."""
-    image = sif_file(checkout)
+def build(checkout: Path, given: Iterable[str], overwrite: bool) -> Path:
+    """Build the image of this checkout, with these build arguments, unless it is there. Raises RdmError if it fails."""
+    image, arguments = sif_file(checkout), build_arguments(checkout, DEFINITION, given)
     if image.exists() and not overwrite:
         return image
     options = [part for name, value in arguments.items() for part in ("--build-arg", f"{name}={value}")]
-    # what is bound in for jobs has no place to go while the image is being built
-    environment = {name: value for name, value in os.environ.items() if name not in FOR_JOBS}
-    environment.setdefault(
-        "APPTAINER_MKSQUASHFS_ARGS", "-comp zstd -Xcompression-level 3"
-    )  # gzip takes ten times longer
+    environment = COMPRESSION | {name: value for name, value in os.environ.items() if name not in FOR_JOBS}
     with whole_file(image) as temporary:
         command = [str(program()), "build", *options, str(temporary), str(DEFINITION)]
         done = subprocess.run(command, cwd=checkout, env=environment, stdout=sys.stderr, check=False)
@@ -66,11 +66,13 @@ def build(checkout: Path, arguments: dict[str, str], overwrite: bool) -> Path:
 def labels(checkout: Path, image: str | None) -> tuple[str, dict[str, str]]:
     """An image, by default that of this checkout, and what its build wrote into it."""
     file = Path(image) if image else _built(checkout)
+    if not file.is_file():
+        raise UsageError(f"{file}: there is no such file; name an image, or leave it out for that of this checkout.")
     done = subprocess.run(
         [str(program()), "inspect", "--json", "--labels", file], capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise RdmError(f"{file} cannot be read as an image: {(done.stderr.strip().splitlines() or ['no reason'])[-1]}")
+        raise RdmError(f"{file} is no image: {_last_line(done.stderr)}")
     return str(file), json.loads(done.stdout)["data"]["attributes"]["labels"]
 
 
@@ -84,7 +86,7 @@ def output(checkout: Path, image: str, command: list[str]) -> str:
         check=False,
     )
     if done.returncode:
-        raise RdmError((done.stderr.strip().splitlines() or ["no reason given"])[-1])
+        raise RdmError(_last_line(done.stderr))
     return done.stdout.strip()
 
 
@@ -97,6 +99,10 @@ def run(checkout: Path, command: list[str]) -> None:
 def _exec(image: str, command: list[str]) -> list[str]:
     # as Snakemake does it: the working folder is home, so that nothing of the user's own is read
     return [str(program()), "exec", "--home", str(Path.cwd()), image, *command]
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["it did not say why."])[-1].removeprefix("FATAL:").strip()
 
 
 def _built(checkout: Path) -> Path:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
 from rdm.containers import apptainer, oci
 from rdm.devices import visible_gpus
-from rdm.errors import RdmError, UsageError, nearest
+from rdm.errors import RdmError
 from rdm.provenance.files import file_digest
 from rdm.provenance.image import LOCK
+
+COUNT = "import torch; print(torch.cuda.device_count())"
 
 
 def choose(name: str | None) -> ModuleType:
@@ -31,26 +31,15 @@ def choose(name: str | None) -> ModuleType:
     )
 
 
-def build_arguments(given: Iterable[str], definition: Path) -> dict[str, str]:
-    """NAME=VALUE, each a build argument that the definition has. Raises UsageError otherwise."""
-    known = set(re.findall(r"(?:\{\{ |^ARG )(\w+)", definition.read_text(encoding="utf-8"), re.MULTILINE))
-    arguments = {}
-    for argument in given:
-        name, equals, value = argument.partition("=")
-        if not (equals and value):
-            raise UsageError(f"--build-arg {argument}: write NAME=VALUE.")
-        if name not in known:
-            raise UsageError(f"--build-arg {argument}: {definition} has no {name!r}; {nearest(name, known)}")
-        arguments[name] = value
-    return arguments
-
-
 def describe(engine: ModuleType, checkout: Path, image: str | None) -> dict[str, str | int | bool]:
     """What an image holds, whether it belongs to the checkout's lock, and how many GPUs are seen in it."""
     name, labels = engine.labels(checkout, image)
     facts = {key: value for key, value in labels.items() if "." not in key}  # the others are the engine's own
     facts["belongs to the present lock"] = labels.get("lock") == file_digest(checkout / LOCK)
     facts["GPUs here"] = visible_gpus()
-    command = ["python", "-c", "import torch; print(torch.cuda.device_count())"]
-    facts["GPUs seen in it"] = engine.output(checkout, name, command) if facts["GPUs here"] else 0
+    if facts["GPUs here"]:
+        try:
+            facts["GPUs seen in it"] = int(engine.output(checkout, name, ["python", "-c", COUNT]))
+        except RdmError as error:
+            facts["GPUs seen in it"] = f"cannot tell: {error}"
     return {"image": name, **facts}
