@@ -18,7 +18,7 @@ FLOORS = [
     {"train"},
     {"sample"},
     {"score"},
-    {"tables"},
+    {"tables", "plan"},
     {"cli"},
 ]
 ONLY_IN = {

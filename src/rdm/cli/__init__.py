@@ -24,6 +24,7 @@ from rdm.cli.container import container
 from rdm.cli.gates import gates
 from rdm.cli.models import models
 from rdm.cli.params import params
+from rdm.cli.plan import plan
 from rdm.cli.score import score
 
 
@@ -220,4 +221,5 @@ main.add_command(container)
 main.add_command(gates)
 main.add_command(models)
 main.add_command(params)
+main.add_command(plan)
 main.add_command(score)

@@ -1,0 +1,47 @@
+"""`rdm plan`."""
+
+from __future__ import annotations
+
+import click
+
+from rdm.cli.common import load_experiment, params_option, print_rows
+
+
+@click.command()
+@click.option("--gpu", type=click.Choice(["a100", "h100", "h200"]), default="h100", show_default=True)
+@click.option(
+    "--utilisation",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.4,
+    show_default=True,
+    help="The share of the GPU's peak that is reached: an assumption.",
+)
+@click.option(
+    "--items",
+    "items",
+    multiple=True,
+    metavar="DATASET=N",
+    help="Training items of a data set that has not been read yet; may be repeated.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
+@params_option
+def plan(gpu: str, utilisation: float, items: tuple[str, ...], as_json: bool, params_file: str) -> None:
+    """Say what an experiment costs before anything runs: jobs, GPU hours, disk, memory, stage by stage.
+
+    FLOPs are counted layer by layer (a multiply-add is two), in float32 without TF32, as rdm computes; hours are FLOPs
+    over the GPU's peak times --utilisation. Of the small classifiers nothing is counted. A training that does not fit
+    on one GPU is dealt to the fewest that hold it. `done` and `hours so far` are of results that are there already, on
+    whatever device they were made.
+    """
+    from rdm.errors import UsageError
+
+    counts = {}
+    for item in items:
+        name, equals, count = item.partition("=")
+        if not (equals and count.isdigit() and int(count)):
+            raise UsageError(f"--items {item}: write DATASET=N, such as imagenet=1281167.")
+        counts[name] = int(count)
+    experiment = load_experiment(params_file)
+    from rdm.plan import stage
+
+    print_rows(stage.table(experiment, counts, gpu, utilisation), as_json)

@@ -1,0 +1,81 @@
+"""What a network costs: counted layer by layer on tensors that have shapes and no values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from rdm.latents.codec import build_autoencoder
+from rdm.models.cost import forward_flops
+from rdm.models.zoo import build_network
+from rdm.params import schema
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one item in float32.
+
+    forward_flops: a multiply-add counts as two. kept_bytes: what the forward pass keeps for the backward pass.
+    """
+
+    parameters: int
+    forward_flops: int
+    kept_bytes: int
+
+    @property
+    def training_flops(self) -> int:
+        """Forward and backward: the backward pass has two matrix products for each of the forward pass."""
+        return 3 * self.forward_flops
+
+
+def of_network(parameters: schema.DiT | schema.UNet, shape: list[int], classes: int) -> Cost:
+    """A denoiser on latents of this shape, (C, h, w) or (T, C, h, w)."""
+    with torch.device("meta"):
+        network = build_network(parameters, shape, classes, 0)
+        inputs = torch.zeros(1, *shape), *torch.zeros(2, 1, dtype=torch.int64)
+    return Cost(_count(network), forward_flops(network, shape), _kept(network, lambda: network(*inputs)))
+
+
+def of_autoencoder(parameters: schema.Autoencoder, channels: int, size: int) -> tuple[Cost, int, int]:
+    """An autoencoder on one image; the FLOPs of its encoder; those of its decoder."""
+    with torch.device("meta"):
+        network = build_autoencoder(parameters, channels, size)
+        image = torch.zeros(1, channels, size, size)
+    latents = network.encode(image).latents
+    encoder = _flops(lambda: network.encode(image))
+    decoder = _flops(lambda: network.decode(latents))
+    kept = _kept(network, lambda: network.decode(network.encode(image).latents))
+    return Cost(_count(network), encoder + decoder, kept), encoder, decoder
+
+
+def _count(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+@torch.no_grad()
+def _flops(call: Callable[[], Any]) -> int:
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return int(counter.get_total_flops())
+
+
+def _kept(network: nn.Module, call: Callable[[], Any]) -> int:
+    """Bytes that autograd saves in a call, each storage once, the weights' own not at all."""
+    own = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
+    kept: dict[int, Any] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = storage  # held, so that its place is not given to another
+        return tensor
+
+    # in float32 and with attention that repeats itself, the attention matrices are kept
+    with sdpa_kernel(SDPBackend.MATH), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        call()
+    return sum(storage.nbytes() for place, storage in kept.items() if place not in own)

@@ -1,0 +1,88 @@
+"""What is counted beforehand: against published numbers, closed forms, and what a real network holds."""
+
+import json
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from rdm import params
+from rdm.cli import main
+from rdm.models.cost import forward_flops
+from rdm.models.zoo import build_network
+from rdm.params import schema
+from rdm.plan import cost, stage
+from tests.conftest import CI, ROOT
+from tests.models.small import CLASSES, NETWORKS, shape_of
+
+XL = schema.DiT(kind="dit", width=1152, depth=28, heads=16, patch=2, frequency_shift=0)
+
+
+def test_dit_xl_is_the_published_one():
+    """118.64 G multiply-adds a forward (DiT, Table 4, where they are called FLOPs); 675 M parameters."""
+    found = cost.of_network(XL, [4, 32, 32], 1000)
+    assert found.forward_flops / 2e9 == pytest.approx(118.64, rel=1e-3)
+    assert found.parameters / 1e6 == pytest.approx(675, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_counted_without_values_as_with_them(name):
+    network = build_network(NETWORKS[name], shape_of(name), CLASSES, seed=0)
+    found = cost.of_network(NETWORKS[name], shape_of(name), CLASSES)
+    assert found.parameters == sum(parameter.numel() for parameter in network.parameters())
+    assert found.forward_flops == forward_flops(network, shape_of(name))
+
+
+def test_kept_bytes_of_two_layers():
+    """A linear layer keeps its input, a GELU its own; the weights are not counted."""
+    with torch.device("meta"):
+        network = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.GELU(), torch.nn.Linear(16, 4))
+        x = torch.zeros(3, 8)
+    assert cost._kept(network, lambda: network(x)) == 4 * 3 * (8 + 16 + 16)
+
+
+def test_a_training_is_dealt_to_the_fewest_gpus_that_hold_it():
+    experiment = params.load(ROOT / "params" / "paper.yaml")
+    one = cost.Cost(parameters=10, forward_flops=0, kept_bytes=100)
+    for capacity, expected in ((10_000, (200 + 6400, 1)), (3500, (200 + 3200, 2)), (900, (200 + 400, 16))):
+        assert stage.Plan(experiment, {}, capacity)._fit(one, 64) == expected
+
+
+def rows(*arguments):
+    done = CliRunner().invoke(main, ["plan", *map(str, arguments), "--json"])
+    assert done.exit_code == 0, done.output
+    return {row["stage"]: row for row in json.loads(done.stdout)}
+
+
+def test_the_plan_of_a_finished_experiment(workspace):
+    """Every run that it counts is there; its disk space is that of the weights and samples."""
+    found = rows("--params", CI)
+    for name in ("data", "autoencoder", "latents", "sample", "score"):
+        assert found[name]["done"] == found[name]["jobs"], name
+    assert found["train"]["done"] == found["train"]["jobs"] - 2  # Figure 5's unsupervised twins are not in `finished`
+    weights = sum(file.stat().st_size for file in workspace.glob("results/train/*/model*.safetensors"))
+    assert found["train"]["disk GB"] * 1e9 == pytest.approx(weights, rel=0.15)
+    assert found["in all"]["jobs"] == sum(row["jobs"] for name, row in found.items() if name != "in all")
+
+
+def test_another_gpu_and_another_utilisation():
+    usual, slow, half = (rows("--params", CI, *o) for o in ((), ("--gpu", "a100"), ("--utilisation", "0.2")))
+    assert usual["train"]["exaFLOP"] == slow["train"]["exaFLOP"] == half["train"]["exaFLOP"] > 0
+    assert slow["train"]["GPU hours"] == pytest.approx(usual["train"]["GPU hours"] * 66.9 / 19.5)
+    assert half["train"]["GPU hours"] == pytest.approx(usual["train"]["GPU hours"] * 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--params", ROOT / "params" / "paper.yaml"], "has is not known before it is read; say it: --items"),
+        (["--items", "digit=5"], "did you mean 'digits'?"),
+        (["--items", "digits"], "write DATASET=N"),
+        (["--items", "digits=0"], "write DATASET=N"),
+        (["--utilisation", "0"], "0"),
+    ],
+)
+def test_bad_input(arguments, message):
+    done = CliRunner().invoke(main, ["plan", *map(str, arguments)])
+    assert done.exit_code == 2
+    assert message in done.output
