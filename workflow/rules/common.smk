@@ -17,6 +17,7 @@ from rdm import params, paths
 from rdm.devices import visible_gpus
 from rdm.errors import RdmError
 from rdm.params import dependencies
+from rdm.provenance import graph
 from rdm.provenance.code import code_digest
 
 
@@ -64,33 +65,22 @@ ON_GPU = {"gpu": 1} if EXPERIMENT.device != "cpu" and (GPUS or not HERE) else {}
 if GPUS:
     workflow.global_resources.setdefault("gpu", GPUS)
 
-RUNS = EXPERIMENT.runs
-SAMPLED = {
-    run: EXPERIMENT.samplers_of(system)
-    for run, (system, _) in RUNS.items()
-    if EXPERIMENT.samplers_of(system)
-}
+SAMPLED = [name for name in EXPERIMENT.systems if EXPERIMENT.samplers_of(name)]
 
 
 wildcard_constraints:
     dataset="|".join(EXPERIMENT.data),
     autoencoder="|".join(EXPERIMENT.latents),
-    run="|".join(RUNS),
+    run="|".join(EXPERIMENT.runs),
     score="|".join(EXPERIMENT.score),
     samples="|".join(EXPERIMENT.published) or "none",
     part=r"\d+",
     table="table1|table2",
 
 
-def manifest(folder):
-    """The file that appears when an artefact's folder is whole."""
-    return str(folder / paths.MANIFEST)
-
-
-def latents_of(run):
-    """The manifest of the latents that a run learns from."""
-    name = EXPERIMENT.baseline(RUNS[run][0]).latents
-    return manifest(paths.latents(EXPERIMENT.latents[name].data, name))
+def files(outputs):
+    """The files that appear when these artefacts, scores, tables or figures are whole."""
+    return [graph.declared(path) for path in outputs]
 
 
 def parts_of(verb, name):
@@ -101,8 +91,3 @@ def parts_of(verb, name):
         for part in range(1, parts + 1)
         if parts > 1
     ]
-
-
-def runs_of(systems):
-    """The runs of these systems, one per seed."""
-    return [run for run, (system, _) in RUNS.items() if system in systems]

@@ -2,7 +2,7 @@ rule data:
     input:
         IMAGE_INPUT,
     output:
-        manifest(paths.data("{dataset}")),
+        files([paths.data("{dataset}")]),
     log:
         "logs/data/{dataset}.log",
     benchmark:
@@ -14,4 +14,4 @@ rule data:
     message:
         "data set {wildcards.dataset}"
     shell:
-        "rdm data {wildcards.dataset} > {log} 2>&1"
+        "rdm data {wildcards.dataset} --overwrite > {log} 2>&1"

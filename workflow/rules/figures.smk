@@ -1,18 +1,8 @@
-def figure_inputs(wildcards):
-    """The runs that a figure shows, and for curves their scores."""
-    systems = EXPERIMENT.figure_systems(wildcards.figure)
-    trained = [manifest(paths.train(run)) for run in runs_of(systems)]
-    if wildcards.figure in ("figure6", "figure7"):
-        return trained + [file for system in systems for file in score_files(system)]
-    return trained
-
-
 rule figure:
     input:
-        figure_inputs,
+        lambda w: files(graph.figure(EXPERIMENT, w.figure).reads),
     output:
-        str(paths.figure("{figure}")),
-        str(paths.figure("{figure}", "csv")),
+        files([paths.figure("{figure}"), paths.figure("{figure}", "csv")]),
     log:
         "logs/figures/{figure}.log",
     benchmark:

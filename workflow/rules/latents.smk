@@ -1,8 +1,8 @@
 rule autoencoder:
     input:
-        manifest(paths.data("{dataset}")),
+        lambda w: files(graph.autoencoder(EXPERIMENT, w.autoencoder).reads),
     output:
-        manifest(paths.autoencoder("{dataset}", "{autoencoder}")),
+        files([paths.autoencoder("{dataset}", "{autoencoder}")]),
     log:
         "logs/autoencoder/{dataset}/{autoencoder}.log",
     benchmark:
@@ -17,15 +17,14 @@ rule autoencoder:
     message:
         "train autoencoder {wildcards.autoencoder}"
     shell:
-        "rdm autoencoder {wildcards.autoencoder} > {log} 2>&1"
+        "rdm autoencoder {wildcards.autoencoder} --overwrite > {log} 2>&1"
 
 
 rule latents:
     input:
-        manifest(paths.data("{dataset}")),
-        manifest(paths.autoencoder("{dataset}", "{autoencoder}")),
+        lambda w: files(graph.latents(EXPERIMENT, w.autoencoder).reads),
     output:
-        manifest(paths.latents("{dataset}", "{autoencoder}")),
+        files([paths.latents("{dataset}", "{autoencoder}")]),
     log:
         "logs/latents/{dataset}/{autoencoder}.log",
     benchmark:
@@ -40,4 +39,4 @@ rule latents:
     message:
         "encode with {wildcards.autoencoder}"
     shell:
-        "rdm latents {wildcards.autoencoder} > {log} 2>&1"
+        "rdm latents {wildcards.autoencoder} --overwrite > {log} 2>&1"

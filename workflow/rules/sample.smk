@@ -1,11 +1,7 @@
 # one rule per run, since its outputs are the samplers that tables and figures ask of it; with parts, a second one
-for run_, samplers_ in SAMPLED.items():
-    needed_ = [
-        manifest(paths.train(run_)),
-        latents_of(run_),
-        manifest(paths.data(EXPERIMENT.data_of(RUNS[run_][0]))),
-    ]
-    values_ = {s: dependencies.of_sample(EXPERIMENT, run_, s) for s in samplers_}
+for run_ in graph.runs_of(EXPERIMENT, SAMPLED):
+    job_ = graph.sample(EXPERIMENT, run_)
+    values_ = {path.name: values for path, values in job_.makes.items()}
 
     if EXPERIMENT.parts.sample > 1:
 
@@ -13,7 +9,7 @@ for run_, samplers_ in SAMPLED.items():
             name:
                 f"sample_part_{run_.replace('-', '_')}"
             input:
-                needed_,
+                files(job_.reads),
             output:
                 touch(
                     paths.part_done("sample", run_, "{part}", EXPERIMENT.parts.sample)
@@ -39,10 +35,10 @@ for run_, samplers_ in SAMPLED.items():
         name:
             f"sample_{run_.replace('-', '_')}"
         input:
-            needed_,
+            files(job_.reads),
             parts_of("sample", run_),
         output:
-            [manifest(paths.sample(run_, sampler)) for sampler in samplers_],
+            files(job_.makes),
         log:
             f"logs/sample/{run_}.log",
         benchmark:
@@ -57,4 +53,4 @@ for run_, samplers_ in SAMPLED.items():
         message:
             f"sample {run_}"
         shell:
-            "rdm sample {params.run} > {log} 2>&1"
+            "rdm sample {params.run} --overwrite > {log} 2>&1"

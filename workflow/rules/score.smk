@@ -1,49 +1,8 @@
-def floor_file(score):
-    """The score file of real items."""
-    parameters = EXPERIMENT.score[score]
-    return str(paths.floor(parameters.data, parameters.protocol))
-
-
-def scoring_inputs(score):
-    """The real items, and the classifier whose features are compared."""
-    # a published network's file is no input: a plan can be made without it, and `rdm score` asks for it
-    parameters = EXPERIMENT.score[score]
-    trained = parameters.extractor.kind == "classifier"
-    return [
-        manifest(paths.data(parameters.data)),
-        *([manifest(paths.extractor(parameters.data, score))] if trained else []),
-    ]
-
-
-def scores_of(system):
-    """The names of the scores of a system."""
-    return EXPERIMENT.scores_of(EXPERIMENT.data_of(system))
-
-
-def score_files(system):
-    """The score files of a system: its seeds, samplers, and scores."""
-    return [
-        str(paths.score(run, sampler, EXPERIMENT.score[score].protocol))
-        for run in runs_of([system])
-        for sampler in SAMPLED[run]
-        for score in scores_of(system)
-    ]
-
-
-def published_scores(name):
-    """The score files of a published sample set."""
-    published = EXPERIMENT.published[name]
-    return [
-        str(paths.published_score(name, EXPERIMENT.score[score].protocol))
-        for score in EXPERIMENT.scores_of(published.data)
-    ]
-
-
 rule extractor:
     input:
-        manifest(paths.data("{dataset}")),
+        lambda w: files(graph.extractor(EXPERIMENT, w.score).reads),
     output:
-        manifest(paths.extractor("{dataset}", "{score}")),
+        files([paths.extractor("{dataset}", "{score}")]),
     log:
         "logs/extractor/{dataset}/{score}.log",
     benchmark:
@@ -58,18 +17,19 @@ rule extractor:
     message:
         "train the classifier that scores {wildcards.score}"
     shell:
-        "rdm extractor {wildcards.score} > {log} 2>&1"
+        "rdm extractor {wildcards.score} --overwrite > {log} 2>&1"
 
 
 for score_ in EXPERIMENT.score:
+    job_ = graph.floor(EXPERIMENT, score_)
 
     rule:
         name:
             f"floor_{score_.replace('-', '_')}"
         input:
-            scoring_inputs(score_),
+            files(job_.reads),
         output:
-            floor_file(score_),
+            files(job_.makes),
         log:
             f"logs/score/floor-{score_}.log",
         benchmark:
@@ -88,16 +48,17 @@ for score_ in EXPERIMENT.score:
 
 
 for samples_, published_ in EXPERIMENT.published.items():
-    names_ = EXPERIMENT.scores_of(published_.data)
+    job_, names_ = graph.published(EXPERIMENT, samples_), EXPERIMENT.scores_of(
+        published_.data
+    )
 
     rule:
         name:
             f"score_published_{samples_.replace('-', '_')}"
         input:
-            published_.path,
-            [file for score in names_ for file in scoring_inputs(score)],
+            files(job_.reads),
         output:
-            published_scores(samples_),
+            files(job_.makes),
         log:
             f"logs/score/published/{samples_}.log",
         benchmark:
@@ -116,17 +77,12 @@ for samples_, published_ in EXPERIMENT.published.items():
 
 
 # one rule per system: its seeds are scored in one process, which loads the extractor once; with parts, a second one
-for system_ in dict.fromkeys(RUNS[run][0] for run in SAMPLED):
-    names_ = scores_of(system_)
-    needed_ = [
-        *[
-            manifest(paths.sample(run, s))
-            for run in runs_of([system_])
-            for s in SAMPLED[run]
-        ],
-        *[file for score in names_ for file in scoring_inputs(score)],
-    ]
-    values_ = {s: dependencies.of_scoring(EXPERIMENT, s) for s in names_}
+for system_ in SAMPLED:
+    job_ = graph.score(EXPERIMENT, system_)
+    values_ = {
+        s: dependencies.of_scoring(EXPERIMENT, s)
+        for s in EXPERIMENT.scores_of(EXPERIMENT.data_of(system_))
+    }
 
     if EXPERIMENT.parts.score > 1:
 
@@ -134,7 +90,7 @@ for system_ in dict.fromkeys(RUNS[run][0] for run in SAMPLED):
             name:
                 f"score_part_{system_.replace('-', '_')}"
             input:
-                needed_,
+                files(job_.reads),
             output:
                 touch(
                     paths.part_done("score", system_, "{part}", EXPERIMENT.parts.score)
@@ -147,7 +103,7 @@ for system_ in dict.fromkeys(RUNS[run][0] for run in SAMPLED):
             resources:
                 **ON_GPU,
             params:
-                runs=runs_of([system_]),
+                runs=list(job_.names),
                 parts=EXPERIMENT.parts.score,
                 values=values_,
                 code=code_digest("score"),
@@ -160,10 +116,10 @@ for system_ in dict.fromkeys(RUNS[run][0] for run in SAMPLED):
         name:
             f"score_{system_.replace('-', '_')}"
         input:
-            needed_,
+            files(job_.reads),
             parts_of("score", system_),
         output:
-            score_files(system_),
+            files(job_.makes),
         log:
             f"logs/score/{system_}.log",
         benchmark:
@@ -172,7 +128,7 @@ for system_ in dict.fromkeys(RUNS[run][0] for run in SAMPLED):
         resources:
             **ON_GPU,
         params:
-            runs=runs_of([system_]),
+            runs=list(job_.names),
             values=values_,
             code=code_digest("score"),
         message:

@@ -1,36 +1,15 @@
-PICTURES = {"table1": "samples", "table2": "clips"}
-
-
-def table_inputs(table):
-    """The scores of every row, of controls and floors, and the samples in the picture."""
-    systems = EXPERIMENT.shown_systems(table)
-    sets = dict.fromkeys(
-        cell.samples for cell in EXPERIMENT.cells(table) if cell.samples
-    )
-    return [
-        *[file for system in systems for file in score_files(system)],
-        *[file for name in sets for file in published_scores(name)],
-        *[floor_file(score) for score in EXPERIMENT.scores_in(table)],
-        *[
-            manifest(paths.sample(run, sampler))
-            for run in runs_of(systems)
-            for sampler in SAMPLED[run]
-        ],
-    ]
-
-
-for table_ in PICTURES:
-    if getattr(EXPERIMENT.tables, table_) is None:
+for table_ in graph.targets(EXPERIMENT):
+    if table_ not in graph.PICTURES:
         continue
+    job_ = graph.table(EXPERIMENT, table_)
 
     rule:
         name:
             table_
         input:
-            table_inputs(table_),
+            files(job_.reads),
         output:
-            [str(paths.table(table_, suffix)) for suffix in ("csv", "md", "tex")],
-            str(paths.figure(PICTURES[table_])),
+            files(job_.makes),
         log:
             f"logs/{table_}.log",
         benchmark:

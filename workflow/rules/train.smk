@@ -1,17 +1,8 @@
-def training_inputs(wildcards):
-    """The latents, and the run that this one starts from, if there is one."""
-    start = dependencies.start_of(EXPERIMENT, wildcards.run)
-    return [
-        latents_of(wildcards.run),
-        *([manifest(paths.train(start))] if start else []),
-    ]
-
-
 rule train:
     input:
-        training_inputs,
+        lambda w: files(graph.train(EXPERIMENT, w.run).reads),
     output:
-        manifest(paths.train("{run}")),
+        files([paths.train("{run}")]),
     log:
         "logs/train/{run}.log",
     benchmark:
@@ -30,4 +21,4 @@ rule train:
     message:
         "train {wildcards.run}"
     shell:
-        "rdm train {wildcards.run}{params.gpus} > {log} 2>&1"
+        "rdm train {wildcards.run} --overwrite{params.gpus} > {log} 2>&1"

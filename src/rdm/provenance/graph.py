@@ -1,0 +1,206 @@
+"""An experiment as jobs: each an `rdm` command, what it reads and what it makes. Snakefile and dvc.yaml follow from it.
+
+An artefact stands for its folder; scores, tables and figures are files. No torch here, so that planning stays fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rdm import paths
+from rdm.params import FLOOR, Experiment
+from rdm.params import dependencies as of
+from rdm.params.dependencies import Values
+
+PICTURES = {"table1": "samples", "table2": "clips"}  # drawn beside the tables
+WRITE_ANYWAY = ("score", "tables", "figures")  # seconds each; the other verbs leave what is current
+
+
+@dataclass(frozen=True)
+class Job:
+    """One command. names: what follows the verb. makes: each output with the parameters that its recipe names."""
+
+    verb: str
+    names: tuple[str, ...]
+    reads: tuple[Path, ...]
+    makes: dict[Path, Values]
+
+    @property
+    def command(self) -> str:
+        """As it is typed."""
+        words = ["rdm", self.verb, *self.names, *(["--overwrite"] if self.verb not in WRITE_ANYWAY else [])]
+        return " ".join(words)
+
+
+def declared(output: Path) -> str:
+    """The file that appears when an output is whole: an artefact's manifest, or itself."""
+    return str(output / paths.MANIFEST if output.is_relative_to(paths.RESULTS) and not output.suffix else output)
+
+
+def data(experiment: Experiment, dataset: str) -> Job:
+    """A stored data set."""
+    return Job("data", (dataset,), (), {paths.data(dataset): of.of_data(experiment, dataset)})
+
+
+def autoencoder(experiment: Experiment, name: str) -> Job:
+    """A trained autoencoder."""
+    dataset = experiment.latents[name].data
+    makes = {paths.autoencoder(dataset, name): of.of_autoencoder(experiment, name)}
+    return Job("autoencoder", (name,), (paths.data(dataset),), makes)
+
+
+def latents(experiment: Experiment, name: str) -> Job:
+    """An encoded data set."""
+    dataset = experiment.latents[name].data
+    makes = {paths.latents(dataset, name): of.of_autoencoder(experiment, name)}
+    return Job("latents", (name,), (paths.data(dataset), paths.autoencoder(dataset, name)), makes)
+
+
+def extractor(experiment: Experiment, score: str) -> Job:
+    """The classifier through which a score sees its data set."""
+    dataset = experiment.score[score].data
+    makes = {paths.extractor(dataset, score): of.of_extractor(experiment, score)}
+    return Job("extractor", (score,), (paths.data(dataset),), makes)
+
+
+def train(experiment: Experiment, run: str) -> Job:
+    """A trained run: from its latents, and the run that it starts from, if there is one."""
+    start = of.start_of(experiment, run)
+    reads = (_latents_of(experiment, run), *([paths.train(start)] if start else []))
+    return Job("train", (run,), reads, {paths.train(run): of.of_train(experiment, run)})
+
+
+def sample(experiment: Experiment, run: str) -> Job:
+    """The samples of a run, with each sampler that tables and figures ask for."""
+    system, _ = experiment.find_run(run)
+    reads = (paths.train(run), _latents_of(experiment, run), paths.data(experiment.data_of(system)))
+    makes = {paths.sample(run, s): of.of_sample(experiment, run, s) for s in experiment.samplers_of(system)}
+    return Job("sample", (run,), reads, makes)
+
+
+def score(experiment: Experiment, system: str) -> Job:
+    """The scores of a system: all its seeds in one process, which loads the extractor once."""
+    runs, scores = runs_of(experiment, [system]), experiment.scores_of(experiment.data_of(system))
+    makes = {
+        paths.score(run, sampler, experiment.score[name].protocol): of.of_score(experiment, run, sampler, name)
+        for run in runs
+        for sampler in experiment.samplers_of(system)
+        for name in scores
+    }
+    return Job("score", tuple(runs), _distinct(_samples_of(experiment, system), _judges(experiment, scores)), makes)
+
+
+def floor(experiment: Experiment, score: str) -> Job:
+    """The scores of real items."""
+    parameters = experiment.score[score]
+    makes = {paths.floor(parameters.data, parameters.protocol): of.of_scoring(experiment, score)}
+    return Job("score", (FLOOR + score,), _distinct(_judges(experiment, [score])), makes)
+
+
+def published(experiment: Experiment, name: str) -> Job:
+    """The scores of a published sample set."""
+    samples = experiment.published[name]
+    scores = experiment.scores_of(samples.data)
+    makes = {
+        paths.published_score(name, experiment.score[s].protocol): of.of_published_score(experiment, name, s)
+        for s in scores
+    }
+    return Job("score", (name,), _distinct([Path(samples.path)], _judges(experiment, scores)), makes)
+
+
+def table(experiment: Experiment, name: str) -> Job:
+    """A table and its picture: from the scores of every row, of controls and floors, and the samples it shows."""
+    systems = experiment.shown_systems(name)
+    sets = dict.fromkeys(cell.samples for cell in experiment.cells(name) if cell.samples)
+    scored = [
+        *(score(experiment, system) for system in systems),
+        *(published(experiment, samples) for samples in sets),
+        *(floor(experiment, score) for score in experiment.scores_in(name)),
+    ]
+    reads = [path for job in scored for path in job.makes]
+    shown = [path for system in systems for path in _samples_of(experiment, system)]
+    files = [*(paths.table(name, suffix) for suffix in ("csv", "md", "tex")), paths.figure(PICTURES[name])]
+    return Job("tables", (name,), _distinct(reads, shown), {file: {} for file in files})
+
+
+def figure(experiment: Experiment, name: str) -> Job:
+    """A figure and its numbers: from the runs that it shows, and for curves their scores."""
+    systems = experiment.figure_systems(name)
+    runs = [paths.train(run) for run in runs_of(experiment, systems)]
+    curves = systems if name in experiment.curves else []
+    scores = [path for system in curves for path in score(experiment, system).makes]
+    return Job("figures", (name,), _distinct(runs, scores), {paths.figure(name): {}, paths.figure(name, "csv"): {}})
+
+
+def runs_of(experiment: Experiment, systems: list[str]) -> list[str]:
+    """The runs of these systems, one per seed."""
+    return [run for run, (system, _) in experiment.runs.items() if system in systems]
+
+
+def targets(experiment: Experiment) -> list[str]:
+    """The tables and figures that an experiment has."""
+    tables = [name for name in PICTURES if getattr(experiment.tables, name) is not None]
+    return [*tables, "figure5", "gates", *experiment.curves]
+
+
+def jobs(experiment: Experiment, wanted: list[str]) -> Iterator[Job]:
+    """The jobs that these tables and figures need, each after those that it reads from."""
+    makers = {path: job for job in _all(experiment) for path in job.makes}
+    done: set[str] = set()
+
+    def with_inputs(job: Job) -> Iterator[Job]:
+        if job.command not in done:
+            done.add(job.command)
+            for path in job.reads:
+                if path in makers:  # published samples are there already
+                    yield from with_inputs(makers[path])
+            yield job
+
+    for name in wanted:
+        yield from with_inputs(table(experiment, name) if name in PICTURES else figure(experiment, name))
+
+
+def _all(experiment: Experiment) -> Iterator[Job]:
+    """Every job but those of tables and figures."""
+    yield from (data(experiment, name) for name in experiment.data)
+    for name in experiment.latents:
+        yield autoencoder(experiment, name)
+        yield latents(experiment, name)
+    for name, parameters in experiment.score.items():
+        if parameters.extractor.kind == "classifier":
+            yield extractor(experiment, name)
+        yield floor(experiment, name)
+    yield from (published(experiment, name) for name in experiment.published)
+    yield from (train(experiment, run) for run in experiment.runs)
+    for system in experiment.systems:
+        if experiment.samplers_of(system):
+            yield from (sample(experiment, run) for run in runs_of(experiment, [system]))
+            yield score(experiment, system)
+
+
+def _latents_of(experiment: Experiment, run: str) -> Path:
+    """The latents that a run learns from."""
+    system, _ = experiment.find_run(run)
+    name = experiment.baseline(system).latents
+    return paths.latents(experiment.latents[name].data, name)
+
+
+def _samples_of(experiment: Experiment, system: str) -> list[Path]:
+    """The sample sets of a system."""
+    return [path for run in runs_of(experiment, [system]) for path in sample(experiment, run).makes]
+
+
+def _judges(experiment: Experiment, scores: list[str]) -> Iterator[Path]:
+    """What samples are compared with: real items, and the classifier whose features are compared."""
+    for name in scores:
+        parameters = experiment.score[name]
+        yield paths.data(parameters.data)
+        # a published network's file is no input: a plan can be made without it, and `rdm score` asks for it
+        if parameters.extractor.kind == "classifier":
+            yield paths.extractor(parameters.data, name)
+
+
+def _distinct(*groups: Iterable[Path]) -> tuple[Path, ...]:
+    return tuple(dict.fromkeys(path for group in groups for path in group))
