@@ -2,7 +2,7 @@
 #   make reproduce    from nothing to Table 1, on the default experiment
 #   make test         every check
 # make videos goes on to Table 2; make figures and make example look further into what was made
-.PHONY: reproduce videos figures test env example lock
+.PHONY: reproduce videos figures test env example dvc lock
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
@@ -36,6 +36,10 @@ figures: env
 example: reproduce videos figures
 	python benchmarks/clip_features.py
 	python workflow/scripts/example.py
+
+# dvc.yaml and workflow/dvc.yaml, when params/digits.yaml has other systems, seeds, samplers or keys
+dvc: env
+	python workflow/scripts/write_dvc.py
 
 env: $(STAMP)
 
