@@ -25,6 +25,7 @@ from rdm.cli.gates import gates
 from rdm.cli.models import models
 from rdm.cli.params import params
 from rdm.cli.plan import plan
+from rdm.cli.pull import pull
 from rdm.cli.score import score
 
 
@@ -222,4 +223,5 @@ main.add_command(gates)
 main.add_command(models)
 main.add_command(params)
 main.add_command(plan)
+main.add_command(pull)
 main.add_command(score)
