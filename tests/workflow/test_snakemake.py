@@ -314,6 +314,11 @@ def test_the_lock_of_a_killed_run_is_removed(tmp_path):
     assert "There is no Snakefile here" in elsewhere.stderr
 
 
+def test_the_workflow_has_no_lints(tmp_path):
+    done = snakemake(tmp_path, "--lint", check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_default_is_digits(tmp_path):
     done = subprocess.run(
         ["snakemake", "--snakefile", ROOT / "Snakefile", "--directory", tmp_path, "-n", "results/table1.csv"],

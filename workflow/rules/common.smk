@@ -8,9 +8,8 @@ from pathlib import Path
 # the rdm of this checkout, here and in every job, wherever another may be installed
 SOURCE = str(Path(workflow.basedir) / "src")
 sys.path.insert(0, SOURCE)
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    dict.fromkeys([SOURCE, *os.environ.get("PYTHONPATH", SOURCE).split(os.pathsep)])
-)
+BEFORE = os.environ.get("PYTHONPATH", SOURCE).split(os.pathsep)
+os.environ.update(PYTHONPATH=os.pathsep.join(dict.fromkeys([SOURCE, *BEFORE])))
 
 import yaml
 from rdm import params, paths
