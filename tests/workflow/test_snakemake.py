@@ -288,7 +288,7 @@ def test_a_training_is_told_how_many_gpus_it_may_use(tmp_path, write_params, mon
     """And is not done again for it."""
     changed = write_params(lambda content: content.update(device="auto"))
     train = paths.train("ci-dit-s0") / paths.MANIFEST
-    for visible, expected in (("", "rdm train ci-dit-s0 >"), ("0,1", "rdm train ci-dit-s0 --gpus 1 >")):
+    for visible, expected in (("", "train ci-dit-s0 --overwrite >"), ("0,1", "train ci-dit-s0 --overwrite --gpus 1 >")):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
         assert expected in snakemake(tmp_path, train, "-n", "-p", configfile=changed).stdout
     wanted = ("--set-resources", "train:gpu=2")
