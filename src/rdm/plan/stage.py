@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,8 @@ from rdm.errors import UsageError, nearest
 from rdm.params import Experiment, schema
 from rdm.params.evaluation import Classifier
 from rdm.plan.cost import Cost, of_autoencoder, of_network
+from rdm.provenance import graph
+from rdm.provenance.graph import Job
 
 GIGA = 1e9
 # float32 without TF32, as rdm computes: teraFLOP/s and gigabytes, from NVIDIA's data sheets
@@ -29,12 +31,10 @@ EXTRACTORS = {"inception": 11.4e9, "i3d": 54e9}
 
 @dataclass(frozen=True)
 class Work:
-    """One job. path: where its result will lie. memory: bytes on a GPU, of the smallest number of GPUs that hold it."""
+    """What a job costs. memory: bytes on each of the fewest GPUs that hold it, and how many those are."""
 
-    stage: str
-    path: Path
-    flops: float
-    disk: float
+    flops: float = 0
+    disk: float = 0
     memory: float = 0
     gpus: int = 1
 
@@ -49,30 +49,18 @@ class Plan:
         self.experiment, self.given, self.capacity = experiment, items, capacity
         self._costs: dict[str, Cost] = {}
 
-    def jobs(self) -> Iterator[Work]:
-        """All of them, in the order of the stages."""
-        systems = list(self.systems)
-        names = list(dict.fromkeys(self.experiment.baseline(system).latents for system in systems))
-        sets = list(dict.fromkeys(self.experiment.latents[name].data for name in names))
-        yield from (self._data(name) for name in sets)
-        yield from (job for name in names for job in self._latents(name))
-        yield from (self._train(system, seed) for system in systems for seed in self.experiment.seeds_of(system))
-        for system in systems:
-            for seed in self.experiment.seeds_of(system):
-                yield from self._sample_and_score(system, seed)
-
-    @property
-    def systems(self) -> Iterable[str]:
-        """Those that tables and figures show, and what they start from."""
-        experiment, wanted = self.experiment, dict[str, None]()
-        pending = [s for table in ("table1", "table2") for s in experiment.shown_systems(table)]
-        pending += [s for figure in ("figure5", *experiment.curves) for s in experiment.figure_systems(figure)]
-        while pending:
-            system = pending.pop(0)
-            start = experiment.systems[system].start
-            pending += [start] if start else []
-            wanted[system] = None
-        return sorted(wanted, key=list(experiment.systems).index)
+    def jobs(self) -> list[tuple[Job, Work]]:
+        """All that the tables and figures need, as Snakemake would run them."""
+        works: dict[str, Callable[[Job], Work]] = {
+            "data": self._data,
+            "autoencoder": self._autoencoder,
+            "latents": self._latents,
+            "train": self._train,
+            "sample": self._sample,
+            "score": self._score,
+        }
+        jobs = graph.jobs(self.experiment, graph.targets(self.experiment))
+        return [(job, works[job.verb](job) if job.verb in works else Work()) for job in jobs]
 
     def items(self, dataset: str) -> int:
         """Training items of a data set. Raises UsageError where nothing says how many there are."""
@@ -94,22 +82,29 @@ class Plan:
         data = self.experiment.data[dataset]
         return self._frames[dataset] * data.image_size**2 * CHANNELS.get(data.source, 3)
 
-    def _data(self, dataset: str) -> Work:
+    def _data(self, job: Job) -> Work:
+        [dataset] = job.names
         stored = 0 if isinstance(self.experiment.data[dataset], schema.MovingDigitsData) else self.items(dataset)
-        return Work("data", paths.data(dataset), 0, stored * self._pixels(dataset))
+        return Work(disk=stored * self._pixels(dataset))
 
-    def _latents(self, name: str) -> Iterator[Work]:
-        autoencoder = self.experiment.latents[name]
-        dataset = autoencoder.data
-        data = self.experiment.data[dataset]
-        cost, encoder, _ = of_autoencoder(autoencoder, CHANNELS.get(data.source, 3), data.image_size)
+    def _autoencoder(self, job: Job) -> Work:
+        parameters = self.experiment.latents[job.names[0]]
+        cost, _, _ = self._codec(job.names[0])
+        flops = cost.training_flops * parameters.batch * parameters.steps
+        return Work(flops, 4 * cost.parameters, *self._fit(cost, parameters.batch))
+
+    def _latents(self, job: Job) -> Work:
+        [name] = job.names
+        dataset = self.experiment.latents[name].data
+        cost, encoder, _ = self._codec(name)
         images = self.items(dataset) * self._frames[dataset]
-        memory, gpus = self._fit(cost, autoencoder.batch)
-        flops = cost.training_flops * autoencoder.batch * autoencoder.steps
-        weights = 4 * cost.parameters
-        yield Work("autoencoder", paths.autoencoder(dataset, name), flops, weights, memory, gpus)
-        stored = 4 * images * math.prod(self._shape(name)[-3:])
-        yield Work("latents", paths.latents(dataset, name), encoder * images, stored, weights)
+        return Work(encoder * images, 4 * images * math.prod(self._shape(name)[-3:]), 4 * cost.parameters)
+
+    def _codec(self, name: str) -> tuple[Cost, int, int]:
+        """An autoencoder, and the FLOPs of encoding and of decoding an image."""
+        parameters = self.experiment.latents[name]
+        data = self.experiment.data[parameters.data]
+        return of_autoencoder(parameters, CHANNELS.get(data.source, 3), data.image_size)
 
     def _shape(self, name: str) -> list[int]:
         """Of one item's latents."""
@@ -137,58 +132,57 @@ class Plan:
                 return memory, gpus
         return state + cost.kept_bytes, batch
 
-    def _train(self, system: str, seed: int) -> Work:
+    def _train(self, job: Job) -> Work:
+        system, _ = self.experiment.find_run(job.names[0])
         entry, cost = self.experiment.systems[system], self._cost(system)
-        memory, gpus = self._fit(cost, entry.batch)
         flops = cost.training_flops * entry.batch * entry.steps
-        disk = 4 * cost.parameters * (1 + len(entry.snapshots))
-        return Work("train", paths.train(paths.run_name(self.experiment.name, system, seed)), flops, disk, memory, gpus)
+        return Work(flops, 4 * cost.parameters * (1 + len(entry.snapshots)), *self._fit(cost, entry.batch))
 
-    def _sample_and_score(self, system: str, seed: int) -> Iterator[Work]:
-        experiment, cost = self.experiment, self._cost(system)
-        run, name = paths.run_name(experiment.name, system, seed), experiment.baseline(system).latents
-        dataset = experiment.latents[name].data
-        data = experiment.data[dataset]
-        for sampler_name in experiment.samplers_of(system):
-            sampler, samples = experiment.samplers[sampler_name], experiment.dealing(dataset).samples
-            _, _, decoder = of_autoencoder(experiment.latents[name], CHANNELS.get(data.source, 3), data.image_size)
-            flops = samples * (network_calls(sampler) * cost.forward_flops + self._frames[dataset] * decoder)
-            folder = paths.sample(run, sampler_name)
-            yield Work("sample", folder, flops, samples * self._pixels(dataset), 4 * cost.parameters)
-            for score in experiment.scores_of(dataset):
-                kind = experiment.score[score].extractor
-                per_item = 0 if isinstance(kind, Classifier) else EXTRACTORS[kind.kind]
-                path = paths.score(run, sampler_name, experiment.score[score].protocol)
-                yield Work("score", path, samples * per_item, 0)
+    def _sample(self, job: Job) -> Work:
+        experiment, (system, _) = self.experiment, self.experiment.find_run(job.names[0])
+        dataset, cost = experiment.data_of(system), self._cost(system)
+        samples = experiment.dealing(dataset).samples
+        _, _, decoder = self._codec(experiment.baseline(system).latents)
+        samplers = [experiment.samplers[name] for name in experiment.samplers_of(system)]
+        calls = sum(network_calls(sampler) for sampler in samplers)
+        flops = samples * (calls * cost.forward_flops + len(samplers) * self._frames[dataset] * decoder)
+        return Work(flops, len(samplers) * samples * self._pixels(dataset), 4 * cost.parameters)
+
+    def _score(self, job: Job) -> Work:
+        flops = 0.0
+        for name, parameters in self.experiment.score.items():
+            files = [path for path in job.makes if path.stem == parameters.protocol]
+            if not isinstance(parameters.extractor, Classifier):
+                flops += len(files) * self.experiment.protocols[name].samples * EXTRACTORS[parameters.extractor.kind]
+        return Work(flops)
 
 
 def table(experiment: Experiment, items: Mapping[str, int], gpu: str, utilisation: float) -> list[dict[str, Any]]:
     """A row per stage, and one in all. utilisation: the share of the GPU's peak that is reached."""
     peak, capacity = GPUS[gpu]
-    jobs = list(Plan(experiment, items, capacity).jobs())
-    stages = {job.stage: [other for other in jobs if other.stage == job.stage] for job in jobs}
+    jobs = Plan(experiment, items, capacity).jobs()
+    stages = {verb: [(job, work) for job, work in jobs if job.verb == verb] for verb in (job.verb for job, _ in jobs)}
     return [_row(name, some, peak * utilisation) for name, some in {**stages, "in all": jobs}.items()]
 
 
-def _row(name: str, jobs: list[Work], speed: float) -> dict[str, Any]:
-    seconds = [found for job in jobs if (found := _measured(job.path)) is not None]
+def _row(name: str, jobs: list[tuple[Job, Work]], speed: float) -> dict[str, Any]:
+    done = [job for job, _ in jobs if all(Path(graph.declared(path)).is_file() for path in job.makes)]
+    flops = sum(work.flops for _, work in jobs)
     return {
         "stage": name,
         "jobs": len(jobs),
-        "exaFLOP": sum(job.flops for job in jobs) / 1e18,
-        "GPU hours": sum(job.flops for job in jobs) / speed / 3600,
-        "disk GB": sum(job.disk for job in jobs) / GIGA,
-        "GB on a GPU": max(job.memory for job in jobs) / GIGA,
-        "GPUs a job": max(job.gpus for job in jobs),
-        "done": len(seconds),
-        "hours so far": sum(seconds) / 3600,
+        "exaFLOP": flops / 1e18,
+        "GPU hours": flops / speed / 3600,
+        "disk GB": sum(work.disk for _, work in jobs) / GIGA,
+        "GB on a GPU": max(work.memory for _, work in jobs) / GIGA,
+        "GPUs a job": max(work.gpus for _, work in jobs),
+        "done": len(done),
+        "hours so far": sum(_seconds(path) for job in done for path in job.makes) / 3600,
     }
 
 
-def _measured(path: Path) -> float | None:
-    """Seconds that a finished artefact took, None if it is not there."""
-    try:
-        manifest = json.loads((path / paths.MANIFEST).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return 0.0 if path.is_file() else None
-    return float(manifest["seconds"])
+def _seconds(path: Path) -> float:
+    """What a finished artefact took; of scores, tables and figures it is not written down."""
+    if path.is_file():
+        return 0.0
+    return float(json.loads((path / paths.MANIFEST).read_text(encoding="utf-8"))["seconds"])
