@@ -28,7 +28,7 @@ def block(name):
     return re.search(rf"<!-- runs in tests/test_readme.py: {name} -->\n```\w+\n(.*?)```", README, re.DOTALL).group(1)
 
 
-@pytest.mark.parametrize("name", ["table1"])
+@pytest.mark.parametrize("name", ["table1", "table2"])
 def test_the_table_is_that_of_the_example(name):
     shown = re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", README, re.DOTALL).group(1)
     table = (EXAMPLE / f"{name}.md").read_text()

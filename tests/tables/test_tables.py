@@ -11,7 +11,7 @@ from matplotlib.image import imread
 from rdm import params, paths
 from rdm.errors import ArtefactError
 from rdm.tables import pages, render, stage
-from rdm.tables.build import build_table1, verdict
+from rdm.tables.build import build_table1, build_table2, verdict
 from rdm.tables.figures import draw_samples
 from rdm.tables.measured import Measured
 from rdm.tables.published import read_published
@@ -71,31 +71,40 @@ def test_rebuilding_gives_the_same_bytes(workspace, experiment, finished):
         assert (workspace / path).read_bytes() == (finished / path).read_bytes(), path
 
 
-def test_the_examples_table_is_that_of_its_scores(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "build", "page"),
+    [("table1", build_table1, pages.page1), ("table2", build_table2, pages.page2)],
+    ids=["table1", "table2"],
+)
+def test_the_examples_table_is_that_of_its_scores(tmp_path, monkeypatch, name, build, page):
     """Every character of it: from the values that lie beside it, under today's parameters."""
     monkeypatch.chdir(tmp_path)
     experiment = params.load(ROOT / "params" / "digits.yaml")
-    score = experiment.tables.table1.score
-    name = f"{experiment.score[score].protocol}.json"
 
-    def estimates(*parts):
-        values = json.loads(EXAMPLE.joinpath("score", *parts, name).read_text())["values"]
+    def estimates(score, *parts):
+        file = EXAMPLE.joinpath("score", *parts, f"{experiment.score[score].protocol}.json")
+        values = json.loads(file.read_text())["values"]
         return {metric: (found["value"], found["standard_error"]) for metric, found in values.items()}
 
-    for system in experiment.shown_systems("table1"):
-        for sampler in experiment.samplers_of(system):
-            found = [estimates(paths.run_name("digits", system, seed), sampler) for seed in experiment.seeds_of(system)]
-            metrics = {metric: [values[metric] for values in found] for metric in found[0]}
-            write_scores(experiment, system, sampler, score, metrics)
-    write_floor(experiment, score, estimates("floor", experiment.score[score].data))
-    table = build_table1(experiment, PUBLISHED)
-    shown = pages.page1(table, experiment)
+    for score in experiment.scores_in(name):
+        dataset = experiment.score[score].data
+        for system in experiment.shown_systems(name):
+            if experiment.data_of(system) != dataset:
+                continue
+            runs = [paths.run_name("digits", system, seed) for seed in experiment.seeds_of(system)]
+            for sampler in experiment.samplers_of(system):
+                found = [estimates(score, run, sampler) for run in runs]
+                metrics = {metric: [values[metric] for values in found] for metric in found[0]}
+                write_scores(experiment, system, sampler, score, metrics)
+        write_floor(experiment, score, estimates(score, "floor", dataset))
+    table = build(experiment, PUBLISHED)
+    shown = page(table, experiment)
     for suffix, text in (
         ("csv", render.to_csv(table)),
         ("md", render.to_markdown(shown)),
         ("tex", render.to_latex(shown)),
     ):
-        assert text == (EXAMPLE / f"table1.{suffix}").read_text(), suffix
+        assert text == (EXAMPLE / f"{name}.{suffix}").read_text(), suffix
 
 
 def test_mean_spread_and_standard_error():
