@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 
 import pytest
 import torch
@@ -33,7 +34,8 @@ def trained(workspace, experiment):
         entries = getattr(experiment.train, section)
         train = {section: entries | {system: entries[system].model_copy(update=changes)}}
         changed = altered(experiment, train=experiment.train.model_copy(update=train))
-        return workspace / stage.run(changed, f"ci-{system}-s0", overwrite=True)
+        shutil.rmtree(workspace / paths.train(f"ci-{system}-s0"), ignore_errors=True)
+        return workspace / stage.run(changed, f"ci-{system}-s0")
 
     return run
 

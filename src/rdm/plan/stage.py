@@ -118,10 +118,15 @@ class Plan:
         shape = self._shape(baseline.latents)
         if not isinstance(baseline.network, schema.Latte):
             shape = shape[-3:]
-        key = f"{baseline.network!r} {shape}"
+        key = f"{baseline.network!r} {shape} {self._classes(system)}"
         if key not in self._costs:
-            self._costs[key] = of_network(baseline.network, shape, 1000)
+            self._costs[key] = of_network(baseline.network, shape, self._classes(system))
         return self._costs[key]
+
+    def _classes(self, system: str) -> int:
+        """Labels of a system's data set; before photographs or videos are read, ImageNet's and UCF-101's."""
+        data = self.experiment.data[self.experiment.data_of(system)]
+        return {"folder": 1000, "videos": 101}.get(data.source, 10) if getattr(data, "labelled", True) else 0
 
     def _fit(self, cost: Cost, batch: int) -> tuple[float, int]:
         """Bytes on each of the fewest GPUs that hold a training with its batch, and how many those are."""
