@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from rdm.containers import apptainer
 from rdm.errors import UsageError
 from rdm.provenance import image
 from tests.conftest import ROOT
@@ -128,20 +129,23 @@ def test_a_failed_build_says_why(machine, daemon):
 
 def test_docker_runs_a_command(machine, daemon, tmp_path):
     daemon.images[TAG], daemon.status = {}, 7
-    machine |= {"RDM_PARAMS": "params/ci.yaml", "PYTHONPATH": str(ROOT / "src"), "LD_LIBRARY_PATH": "/mine"}
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    machine |= {"RDM_PARAMS": "params/ci.yaml", "RDM_CACHE": str(weights), "LD_LIBRARY_PATH": "/mine"}
+    (tmp_path / "here").mkdir()
     command = ["rdm", "train", "--help", "ci-dit-s0"]
-    done = rdm("container", "run", "--", *command, env=machine, cwd=tmp_path, code=7)
+    done = rdm("container", "run", "--", *command, env=machine, cwd=tmp_path / "here", code=7)
     assert (done.stdout, done.stderr) == ("out\n", "err\n")
     asked = daemon.created
     assert (asked["Image"], asked["Cmd"]) == (TAG, command)
     assert asked["User"] == f"{os.getuid()}:{os.getgid()}"
-    assert asked["WorkingDir"] == str(tmp_path)
-    own = {"PYTHONPATH": str(ROOT / "src"), "HOME": str(tmp_path), "RDM_PARAMS": "params/ci.yaml"}
+    assert asked["WorkingDir"] == str(tmp_path / "here")
+    own = {"PYTHONPATH": str(ROOT / "src"), "HOME": str(tmp_path / "here"), "RDM_PARAMS": "params/ci.yaml"}
     given = dict(variable.split("=", 1) for variable in asked["Env"])
     assert own.items() <= given.items()
     assert "LD_LIBRARY_PATH" not in given
     host = asked["HostConfig"]
-    assert set(host["Binds"]) == {f"{ROOT}:{ROOT}:rw", f"{tmp_path}:{tmp_path}:rw"}
+    assert set(host["Binds"]) == {f"{folder}:{folder}:rw" for folder in (ROOT, tmp_path / "here", weights)}
     assert host["ReadonlyRootfs"] is True
     assert host["Tmpfs"] == {"/tmp": ""}
     assert not host["DeviceRequests"]
@@ -183,6 +187,24 @@ def test_apptainer_comes_first(machine, daemon):
     assert daemon.build is None
     rdm("container", "build", "--engine", "docker", env=machine)
     assert daemon.build is not None
+
+
+@pytest.mark.parametrize("name", ["apptainer", "singularity"])
+def test_what_a_job_is_told(machine, tmp_path, monkeypatch, name):
+    """What the user has bound stays; each folder once, also when a job on a cluster is told again."""
+    pretend(machine, name, "")
+    (tmp_path / "work" / "params").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "work")
+    prefix = name.upper()
+    told = {"PATH": machine["PATH"], "CUDA_VISIBLE_DEVICES": "0", f"{prefix}_BIND": "/data:/inside,/x"}
+    told["RDM_CACHE"] = str(tmp_path / "nowhere")
+    for _ in range(2):
+        monkeypatch.setattr(os, "environ", told)
+        told = told | apptainer.job_environment(ROOT, tmp_path / "work" / "params", tmp_path / "other", ROOT / "params")
+        assert told[f"{prefix}_BIND"] == f"/data:/inside,/x,{ROOT},{tmp_path}/other"
+        assert told[f"{prefix}ENV_PYTHONPATH"] == f"{ROOT}/src"
+        assert told[f"{prefix}_NV"] == "1"
+        assert told["RDM_CACHE"] == str(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(

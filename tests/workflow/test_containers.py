@@ -22,7 +22,8 @@ rule probe:
     output:
         "probe.txt",
     shell:
-        "sh -c 'env; nvidia-smi; head -n 1 $RDM_PARAMS; python -c \\"import rdm; print(rdm.__file__)\\"' > {output}"
+        "sh -c 'env; nvidia-smi; ls $RDM_CACHE; head -n 1 $RDM_PARAMS; "
+        "python -c \\"import rdm; print(rdm.__file__)\\"' > {output}"
 """
 
 
@@ -99,31 +100,37 @@ def test_a_missing_image_is_built(apptainer, build_args, checkout):
 
 @pytest.mark.containers
 def test_a_job_sees_the_checkout_the_parameters_and_the_gpus(apptainer, image, checkout, place, tmp_path):
-    """From a working folder elsewhere, with parameters in a third place; nothing of the host's Python."""
+    """From a working folder elsewhere, with parameters and weights in other places; nothing of the host's Python."""
     shutil.copy(image, sif_file(checkout))
     with (checkout / "Snakefile").open("a") as file:
         file.write(PROBE)
+    for folder in ("work", "weights"):
+        (place / folder).mkdir()
+    (place / "weights" / "i3d.pt").touch()
     shutil.copytree(ROOT / "params", place / "params")
     host = program(tmp_path / "host", "nvidia-smi", "echo one GPU")
     environment = before_path(host, apptainer) | {
         "CUDA_VISIBLE_DEVICES": "0",
+        "RDM_CACHE": str(place / "weights"),
         "PYTHONPATH": str(tmp_path),
         "PYTHONSTARTUP": str(tmp_path),
         "PYTHONUSERBASE": str(tmp_path),
     }
-    where = ["--snakefile", checkout / "Snakefile", "--directory", place, "--configfile", "params/ci.yaml"]
+    work = place / "work"
+    where = ["--snakefile", checkout / "Snakefile", "--directory", work, "--configfile", place / "params" / "ci.yaml"]
     command = ["probe.txt", DATA, "--cores", "2", "--use-singularity", *where]
-    done = snakemake(*command, folder=place, environment=environment)
+    done = snakemake(*command, folder=work, environment=environment)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert (place / DATA).is_file()
-    seen = (place / "probe.txt").read_text().splitlines()
+    assert (work / DATA).is_file()
+    seen = (work / "probe.txt").read_text().splitlines()
     assert "one GPU" in seen
+    assert "i3d.pt" in seen
     assert CI.read_text().splitlines()[0] in seen
     assert f"{checkout}/src/rdm/__init__.py" in seen
     assert f"APPTAINER_CONTAINER={sif_file(checkout)}" in seen
     assert not [line for line in seen if line.startswith("PYTHON") and str(tmp_path) in line]
-    (place / "probe.txt").unlink()
-    without = snakemake(*command, folder=place, environment=environment | {"CUDA_VISIBLE_DEVICES": ""})
+    (work / "probe.txt").unlink()
+    without = snakemake(*command, folder=work, environment=environment | {"CUDA_VISIBLE_DEVICES": ""})
     assert re.search("nvidia-smi: .*not found", without.stderr)
 
 

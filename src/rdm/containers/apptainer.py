@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from rdm.containers import host
 from rdm.devices import visible_gpus
 from rdm.errors import ArtefactError, RdmError, UsageError
 from rdm.provenance.files import whole_file
@@ -26,21 +27,20 @@ def program() -> str | None:
     return shutil.which("apptainer") or shutil.which("singularity")
 
 
-def job_environment(checkout: Path, *folders: Path) -> dict[str, str]:
-    """What the environment must hold for a command in the image to see the checkout, its rdm, `folders`, and GPUs.
+def job_environment(checkout: Path, *others: Path) -> dict[str, str]:
+    """What the environment must hold for a command in the image to see the checkout, its rdm, `others`, and GPUs.
 
     Snakemake passes none of this on by itself, and the environment is the only way to tell it.
     """
     prefix = "SINGULARITY" if Path(program() or "apptainer").name == "singularity" else "APPTAINER"
-    bound = (os.environ.get("APPTAINER_BIND") or os.environ.get("SINGULARITY_BIND") or "").split(",")
-    seen = [Path.cwd()]  # always bound
-    for folder in (checkout, *folders):
-        if not any(folder.is_relative_to(other) for other in seen):
-            seen.append(folder)
-    binds = dict.fromkeys([*filter(None, bound), *map(str, seen[1:])])  # each once: a cluster's jobs come here again
+    given = os.environ.get("APPTAINER_BIND") or os.environ.get("SINGULARITY_BIND") or ""
+    _, *elsewhere = host.folders(checkout, *others)  # the working folder is always bound
+    # each once: the jobs of a cluster come here a second time
+    bound = dict.fromkeys([*filter(None, given.split(",")), *map(str, elsewhere)])
     return {
+        **host.variables(),
         f"{prefix}ENV_PYTHONPATH": str(checkout / "src"),
-        **({f"{prefix}_BIND": ",".join(binds)} if binds else {}),
+        **({f"{prefix}_BIND": ",".join(bound)} if bound else {}),
         **({f"{prefix}_NV": "1"} if visible_gpus() else {}),
     }
 

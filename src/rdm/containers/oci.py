@@ -16,6 +16,7 @@ import docker  # type: ignore[import-untyped]
 from docker.errors import DockerException, ImageNotFound  # type: ignore[import-untyped]
 from docker.types import DeviceRequest  # type: ignore[import-untyped]
 
+from rdm.containers import host
 from rdm.devices import visible_gpus
 from rdm.errors import ArtefactError, RdmError
 from rdm.provenance.files import file_digest
@@ -91,8 +92,8 @@ def _settings(checkout: Path) -> dict[str, Any]:
     return {
         "user": f"{os.getuid()}:{os.getgid()}",
         "working_dir": here,
-        "volumes": {folder: {"bind": folder, "mode": "rw"} for folder in (str(checkout), here)},
-        "environment": {**chosen, "PYTHONPATH": str(checkout / "src"), "HOME": here},
+        "volumes": {str(folder): {"bind": str(folder), "mode": "rw"} for folder in host.folders(checkout)},
+        "environment": {**chosen, **host.variables(), "PYTHONPATH": str(checkout / "src"), "HOME": here},
         "read_only": True,
         "tmpfs": {"/tmp": ""},
         "ipc_mode": "host",  # processes that share tensors
