@@ -28,8 +28,6 @@ class Part(NamedTuple):
             raise UsageError(f"--part {text}: parts are numbered from 1 to {of}.")
         return cls(number, of)
 
-    def share(self, units: int, what: str) -> range:
-        """Which of so many units are this part's. Raises UsageError if there are fewer units than parts."""
-        if self.of > units:
-            raise UsageError(f"--part {self}: there are {units} {what}; take at most so many parts.")
+    def share(self, units: int) -> range:
+        """Which of so many units are this part's: none, if there are more parts than units."""
         return range(units * (self.number - 1) // self.of, units * self.number // self.of)

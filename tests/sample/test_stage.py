@@ -16,6 +16,7 @@ from rdm.latents import stage as latents
 from rdm.models.gates import attach_gates, gates_of, load_gates
 from rdm.models.zoo import build_network
 from rdm.params.gates import Gates
+from rdm.parts import Part
 from rdm.sample import stage, store
 from tests.conftest import altered
 
@@ -183,3 +184,23 @@ def test_labels_of_an_unconditional_set_are_all_zero(workspace, experiment, kind
     assert labels.dtype == np.int64
     assert labels.tolist() == [0] * 60
     assert store.load(experiment, "ci-sky-latte-s0", "clips").labels.tolist() == [0] * 60
+
+
+def test_parts_are_joined_to_the_same_shards(workspace, experiment, monkeypatch):
+    """Six shards drawn by four jobs, in any order; one of ten finds nothing to do."""
+    monkeypatch.setattr(stage, "SHARD_BATCHES", 1)
+    folder = paths.sample(RUN, "plain")
+    expected = store.load(experiment, RUN, "plain").images
+    shutil.rmtree(folder)
+    for number in (3, 1, 4, 2):
+        [waiting] = stage.run(experiment, RUN, part=Part(number, 4))
+        assert not folder.exists()
+    shards = len(list(waiting.glob("*.npz")))
+    assert shards == -(-len(expected) // experiment.samplers["plain"].batch) > 4
+    stage.run(experiment, RUN, part=Part(1, 10))
+    drawn = []
+    monkeypatch.setattr(stage.Drawing, "batch", lambda drawing, start: drawn.append(start))
+    stage.run(experiment, RUN)
+    assert drawn == []
+    assert np.array_equal(store.load(experiment, RUN, "plain").images, expected)
+    assert not waiting.exists()

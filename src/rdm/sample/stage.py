@@ -136,9 +136,8 @@ def _draw_shards(drawing: Drawing, folder: Path, part: Part) -> list[Path]:
     """Fill `folder` with a part's shards, and return them; those that other parts or an interrupted run left stay."""
     count, batch = len(drawing.labels), drawing.sampler.batch
     items = batch * SHARD_BATCHES
-    numbers = part.share(-(-count // items), f"shards of {items} samples")
-    shards = []
-    with progress("sample", min(items * numbers.stop, count) - items * numbers.start) as bar:
+    numbers, shards = part.share(-(-count // items)), []
+    with progress("sample", max(0, min(items * numbers.stop, count) - items * numbers.start)) as bar:
         for number in numbers:
             first, last = items * number, min(items * (number + 1), count)
             path = folder / f"{number:05d}.npz"

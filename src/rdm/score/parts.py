@@ -66,6 +66,9 @@ def run(samples: Path, folder: Path, part: Part, protocols: dict[str, Protocol],
     check_admitted(str(samples), items.shape[0], items.labels, protocol, name)
     extractor = extractor_of(protocols, settings)
     start, stop = bounds(protocol.samples, part, extractor.batch)
+    if start == stop:
+        batches = -(-protocol.samples // extractor.batch)
+        raise UsageError(f"--part {part}: {protocol.samples} items are {batches} batches; take at most so many parts.")
     [layers] = extract(items, extractor, [protocol.pixels], layers_of([protocol]), start, stop, str(part))
     labels = None if items.labels is None else items.labels[start:stop]
     prepared = preparation(protocol, "samples", extractor)
@@ -74,7 +77,7 @@ def run(samples: Path, folder: Path, part: Part, protocols: dict[str, Protocol],
 
 def bounds(count: int, part: Part, batch: int) -> tuple[int, int]:
     """The items of a part: whole batches, so that each item meets the same neighbours as in one pass."""
-    batches = part.share(-(-count // batch), "batches")
+    batches = part.share(-(-count // batch))
     return batch * batches.start, min(count, batch * batches.stop)
 
 

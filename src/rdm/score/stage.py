@@ -125,6 +125,8 @@ class Scorer:
         """Extract a part's features, which wait for the score of this recipe; returns their folder."""
         total, folder = self.count(items) * self.protocol.frames, paths.score_state(recipe.digest)
         start, stop = parts.bounds(total, part, self.extractor.batch)
+        if start == stop:
+            return folder
         prepared = preparation(self.protocol, "samples", self.extractor)
         layers = self.features(items, start, stop)
         parts.save(folder, layers, None, start, total, recipe.inputs["samples"], prepared)
