@@ -31,8 +31,8 @@ class Cluster:
         return sorted((job for job in jobs if job.get("Comment") == f"rule_{rule}"), key=lambda job: int(job["JobId"]))
 
     def devices(self, job):
-        """CUDA_VISIBLE_DEVICES, as the processes of a job saw it."""
-        return (self.folder / "devices" / job["JobId"]).read_text().strip()
+        """CUDA_VISIBLE_DEVICES, as the processes of a job saw it, by node."""
+        return {file.name: file.read_text().strip() for file in (self.folder / "devices" / job["JobId"]).iterdir()}
 
 
 @contextlib.contextmanager
@@ -124,7 +124,8 @@ def _daemons(folder):
     for number in (0, 1):
         os.mknod(folder / f"gpu{number}", 0o020666, os.makedev(1, 3))  # slurmd wants character devices: /dev/null
     prolog = folder / "task-prolog"
-    prolog.write_text(f'#!/bin/sh\necho "$CUDA_VISIBLE_DEVICES" > {folder}/devices/$SLURM_JOB_ID\n')
+    seen = f"{folder}/devices/$SLURM_JOB_ID"
+    prolog.write_text(f'#!/bin/sh\nmkdir -p {seen}\necho "$CUDA_VISIBLE_DEVICES" > {seen}/$SLURMD_NODENAME\n')
     prolog.chmod(0o755)
     key = folder / "munge.key"
     key.write_bytes(os.urandom(1024))

@@ -8,10 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from rdm import paths
 from rdm.provenance.image import sif_file
-from tests.conftest import ROOT, snakemake
+from tests.conftest import CI, ROOT, snakemake
 from tests.workflow.conftest import succeed
 from tests.workflow.slurm import running_cluster
 from tests.workflow.test_snakemake import digests
@@ -25,6 +26,7 @@ OPTIONS = [
     *("--slurm-init-seconds-before-status-checks", "1"),
     *("--seconds-between-status-checks", "1"),
 ]
+TRAINED = [str(paths.train(run) / paths.MANIFEST) for run in ("ci-dit-s0", "ci-ldm4-s0")]
 
 
 @pytest.fixture(scope="module")
@@ -33,21 +35,25 @@ def cluster():
         yield cluster
 
 
-@pytest.fixture
-def checkout(image, tmp_path):
-    """A clone of this one, with an image."""
-    folder = tmp_path / "checkout"
+@pytest.fixture(scope="module")
+def checkout(image, tmp_path_factory):
+    """A clone of this one, with an image; `params/ci.yaml` asks for GPUs, and takes the CPU where there is none."""
+    folder = tmp_path_factory.mktemp("checkout")
     succeed(["git", "clone", "--quiet", ROOT, folder])
     shutil.copy(image, sif_file(folder))
+    content = yaml.safe_load(CI.read_text())
+    content["device"] = "auto"
+    content["train"]["baselines"]["dit"]["steps"] = 600  # seconds, to be cancelled in
+    (folder / "params" / "ci.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     return folder
 
 
 @contextlib.contextmanager
-def submitted(checkout, environment, folder, parameters, *targets):
+def submitted(checkout, environment, folder, *arguments):
     """Snakemake with the profile, running; interrupted at the end, so that nothing of it stays."""
     profile = checkout / "workflow" / "profiles" / "slurm"
-    command = ["snakemake", *targets, "--workflow-profile", profile, *OPTIONS]
-    command += ["--directory", folder, "--configfile", parameters]
+    command = ["snakemake", *arguments, "--workflow-profile", profile, *OPTIONS]
+    command += ["--directory", folder, "--configfile", checkout / "params" / "ci.yaml"]
     with (folder / "snakemake.log").open("w") as log:
         process = subprocess.Popen(command, cwd=checkout, env=environment, stdout=log, stderr=log)
     try:
@@ -67,32 +73,41 @@ def handles_sigterm(run):
     return False
 
 
-def test_a_cancelled_training_goes_on_where_it_was(cluster, apptainer, checkout, tmp_path, write_params):
-    def change(content):
-        content["device"] = "auto"  # asks for GPUs, and takes the CPU where there is none in truth
-        content["train"]["baselines"]["dit"]["steps"] = 2000
-
-    parameters, folder, local = write_params(change), tmp_path / "slurm", tmp_path / "local"
-    folder.mkdir()
-    targets = [str(paths.train(run) / paths.MANIFEST) for run in ("ci-dit-s0", "ci-ldm4-s0")]
-    with submitted(checkout, apptainer, folder, parameters, *targets) as process:
+@pytest.fixture(scope="module")
+def cancelled(cluster, apptainer, checkout, tmp_path_factory):
+    """A folder in which two networks have been trained, side by side; the first one was cancelled on the way."""
+    folder = tmp_path_factory.mktemp("slurm")
+    with submitted(checkout, apptainer, folder, *TRAINED) as process:
         while not handles_sigterm("ci-dit-s0"):
             assert process.poll() is None, (folder / "snakemake.log").read_text()
             time.sleep(0.1)
-        (first,) = cluster.jobs("train_wildcards_ci-dit-s0")
-        subprocess.run(["scancel", first["JobId"]], check=True)
-        snakemake(local, "--cores", "2", *targets, configfile=parameters)
+        (job,) = cluster.jobs("train_wildcards_ci-dit-s0")
+        subprocess.run(["scancel", job["JobId"]], check=True)
         assert process.wait() == 0, (folder / "snakemake.log").read_text()
+    return folder
 
+
+def test_a_cancelled_training_goes_on_where_it_was(cluster, cancelled, checkout, tmp_path):
+    """In a new job, to the same bytes as without Slurm, a container, and the interruption."""
     first, second = cluster.jobs("train_wildcards_ci-dit-s0")
     assert (first["JobState"], second["JobState"]) == ("CANCELLED", "COMPLETED")
-    assert "Going on from step" in (folder / "logs" / "train" / "ci-dit-s0.log").read_text()
-    assert not list((folder / ".rdm" / "train").iterdir())
-    assert digests(folder) == digests(local)
+    assert "Going on from step" in (cancelled / "logs" / "train" / "ci-dit-s0.log").read_text()
+    assert not list((cancelled / ".rdm" / "train").iterdir())
+    snakemake(tmp_path, "--cores", "2", *TRAINED, configfile=checkout / "params" / "ci.yaml")
+    assert digests(cancelled) == digests(tmp_path)
 
-    assert (first["MinMemoryNode"], second["MinMemoryNode"]) == ("32000M", "62.50G")  # of 1024 MB
-    (other,) = cluster.jobs("train_wildcards_ci-ldm4-s0")
-    assert {cluster.devices(first), cluster.devices(other)} == {"0", "1"}
+
+@pytest.mark.usefixtures("cancelled")
+def test_a_job_that_failed_gets_more_memory(cluster):
+    memory = [job["MinMemoryNode"] for job in cluster.jobs("train_wildcards_ci-dit-s0")]
+    assert memory == ["32000M", "62.50G"]  # 64,000 of 1,024
+
+
+@pytest.mark.usefixtures("cancelled")
+def test_jobs_run_in_their_partition_with_a_gpu_each(cluster):
     (data,) = cluster.jobs("data_wildcards_tiny")
-    assert [job["Partition"] for job in (data, first, second, other)] == ["cpu", "gpu", "gpu", "gpu"]
-    assert cluster.devices(data) == ""
+    assert (data["Partition"], cluster.devices(data)) == ("cpu", {"one": ""})
+    first, second = cluster.jobs("train_wildcards_ci-dit-s0")
+    (beside,) = cluster.jobs("train_wildcards_ci-ldm4-s0")
+    assert {job["Partition"] for job in (first, second, beside)} == {"gpu"}
+    assert {cluster.devices(first)["one"], cluster.devices(beside)["one"]} == {"0", "1"}
