@@ -98,9 +98,9 @@ def pulled(pulled_once, tmp_path):
     return tmp_path / "clone"
 
 
-def change(folder, key, value):
-    """Set one value of the parameter file."""
-    file = folder / PARAMS
+def change(folder, file, key, value):
+    """Set one value of a parameter file."""
+    file = folder / file
     content = json.loads(json.dumps(yaml.safe_load(file.read_text())))  # an alias becomes a copy of its own
     *sections, last = key.split(".")
     section = content
@@ -134,7 +134,7 @@ def graph_of_snakemake(folder, file):
     targets = [graph.declared(p) for job in graph.jobs(experiment, graph.targets(experiment)) for p in job.makes]
     jobs = json.loads(run(folder, sys.executable, "-c", JOBS, file, *targets).stdout)
     makers = {path: bare(job["command"]) for job in jobs for path in job["makes"]}
-    edges = {(makers[path], bare(job["command"])) for job in jobs for path in job["reads"]}
+    edges = {(makers[path], bare(job["command"])) for job in jobs for path in job["reads"] if path in makers}
     return set(makers.values()), edges, set(makers)
 
 
@@ -181,13 +181,20 @@ def test_the_committed_files_are_those_of_the_default_experiment(tmp_path):
         assert (folder / name).read_text() == (ROOT / name).read_text(), "run `make dvc`"
 
 
-@pytest.mark.parametrize("name", ["ci", "digits", "fashion"])
+@pytest.mark.parametrize("name", ["ci", "digits", "fashion", "ci with published samples"])
 def test_both_run_the_same_graph(tmp_path, name):
+    name, _, published = name.partition(" ")
     file = f"params/{name}.yaml"
     folder = new_repository(tmp_path, file)
+    if published:
+        (folder / "samples.npz").touch()
+        change(folder, file, "published", {"other": {"data": "tiny", "path": "samples.npz"}})
+        change(folder, file, "tables.table1.rows", [{"row": "StyleGAN-XL", "samples": "other"}])
+        run(folder, sys.executable, "workflow/scripts/write_dvc.py", file)
     commands, edges, outs = graph_of_dvc(folder)
     assert (commands, edges, outs) == graph_of_snakemake(folder, file)
     assert f"rdm train {name}-dit-s0 --overwrite" in commands
+    assert ("rdm score other" in commands) == bool(published)
     with Repo(str(folder)) as repo:
         stages = [stage for stage in repo.index.stages if stage.cmd.startswith("rdm ")]
         assert all(f"results/code/{stage.cmd.split()[1]}" in map(str, stage.deps) for stage in stages)
@@ -204,27 +211,26 @@ def test_dvc_repro_is_table_1(tmp_path):
 def test_a_comment_or_another_layout_changes_nothing(pulled):
     file = pulled / PARAMS
     file.write_text("# a comment\n" + file.read_text())
-    change(pulled, "threads", 1)  # without comments and anchors
+    change(pulled, PARAMS, "threads", 1)  # without comments and anchors
     assert to_run_by_snakemake(pulled) == set()
     assert "up to date" in run(pulled, "dvc", "status").stdout
 
 
 @pytest.mark.parametrize(
-    ("key", "value"),
+    "changes",
     [
-        ("train.gated.rdm-f.steps", 5),
-        ("train.gated.rdm-u.gates.learning_rate", 0.5),
-        ("train.baselines.dit.network.depth", 1),
-        ("train.baselines.ucf-frames.steps", 5),
-        ("sample.guided.guidance", 2.0),
-        ("data.sky.clips", 61),
-        ("score.ucf-frames.extractor.epochs", 2),
-        ("tables.scale", "tiny"),
-        ("figures.figure7.steps", 5),
+        {"train.gated.rdm-u.gates.learning_rate": 0.5},
+        {"train.baselines.dit.network.depth": 1},
+        {"train.gated.rdm-f.steps": 5, "score.ucf-frames.extractor.epochs": 2},
+        {"sample.guided.guidance": 2.0, "data.sky.clips": 61},
+        {"train.baselines.ucf-frames.steps": 5, "figures.figure7.steps": 5},
+        {"tables.scale": "tiny"},
     ],
+    ids=lambda changes: " ".join(changes),
 )
-def test_a_changed_value_re_runs_the_same_jobs(pulled, key, value):
-    change(pulled, key, value)
+def test_changed_values_re_run_the_same_jobs(pulled, changes):
+    for key, value in changes.items():
+        change(pulled, PARAMS, key, value)
     again = to_run_by_snakemake(pulled)
     assert again
     assert to_run_by_dvc(pulled) == again
@@ -254,7 +260,7 @@ def test_changed_code_re_runs_its_verb_and_a_comment_does_not(pulled):
 
 
 def test_other_seeds_need_another_dvc_yaml(pulled):
-    change(pulled, "seeds", [0, 1])
+    change(pulled, PARAMS, "seeds", [0, 1])
     done = run(pulled, "dvc", "repro", check=False)
     assert done.returncode != 0
     assert "dvc.yaml is not that of params/ci.yaml; run `python workflow/scripts/write_dvc.py" in done.stderr
@@ -264,7 +270,7 @@ def test_other_seeds_need_another_dvc_yaml(pulled):
 
 def test_snakemake_takes_over_what_was_pulled(pulled):
     assert to_run_by_snakemake(pulled) == set()
-    change(pulled, "train.gated.rdm-f.steps", 5)
+    change(pulled, PARAMS, "train.gated.rdm-f.steps", 5)
     names = [f"ci-rdm-f{twin}-s0" for twin in ("", "-control", "-unsupervised")]
     trained = {f"rdm train {name} --overwrite" for name in names}
     assert trained <= to_run_by_snakemake(pulled)
@@ -274,7 +280,7 @@ def test_snakemake_takes_over_what_was_pulled(pulled):
 def test_results_of_other_parameters_are_made_anew(pulled):
     """Those that were changed before the pull."""
     shutil.rmtree(pulled / ".snakemake")
-    change(pulled, "train.gated.rdm-f.gates.learning_rate", 0.5)
+    change(pulled, PARAMS, "train.gated.rdm-f.gates.learning_rate", 0.5)
     said = run(pulled, "rdm", "pull", "--params", PARAMS).stdout
     again = to_run_by_snakemake(pulled)
     assert said.startswith(f"{89 - len(again)} jobs are done; {len(again)} were done with other parameters or code")
@@ -295,11 +301,12 @@ def complaint(folder, *options):
 def test_what_cannot_be_pulled(pulled, tmp_path):
     line, code = complaint(pulled, "--remote", "stor")
     assert (line, code) == ("Error: There is no remote 'stor'; did you mean 'store'?", 2)
-    shutil.rmtree(pulled / "results" / "train")
-    shutil.rmtree(pulled / ".dvc" / "cache")
+    (pulled / "results" / "table1.csv").write_text("my own\n")
     line, code = complaint(pulled)
-    assert "unsaved" in line
+    assert "Use `--force`" in line
+    assert "results/table1.csv" in line
     assert code == 1
+    shutil.rmtree(pulled / ".dvc" / "cache")
     run(pulled, "dvc", "remote", "modify", "store", "url", str(tmp_path / "empty"))
     line, code = complaint(pulled, "--force")
     assert "The remote 'store' lacks results" in line

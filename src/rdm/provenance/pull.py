@@ -33,15 +33,16 @@ def run(experiment: Experiment, params_file: Path, remote: str | None, force: bo
         raise UsageError("There is no dvc.lock here, so nothing is known to pull; check out a commit that has one.")
     jobs = list(graph.jobs(experiment, graph.targets(experiment)))
     changed = _pull({job.names[0] for job in jobs if not _has_recipes(job)}, remote, force)
-    made: dict[Path, bool] = {}  # outputs that are there, and whether they are as they would be made now
+    made = {path: False for job in jobs for path in job.makes}  # whether they are there, and as they would be made now
     outcome: dict[str, bool] = {}
     for job in jobs:
         if all(Path(declared(path)).is_file() for path in job.makes):
             same = _follows_recipe(job) if _has_recipes(job) else not changed & {*job.names, job.verb}
             outcome[job.command] = same and all(made.get(path, True) for path in job.reads)
             made |= dict.fromkeys(job.makes, outcome[job.command])
-    if made:
-        _write_notes(params_file, {declared(path): current for path, current in made.items()})
+    there = {declared(path): current for path, current in made.items() if Path(declared(path)).is_file()}
+    if there:
+        _write_notes(params_file, there)
     return sum(outcome.values()), [command for command, current in outcome.items() if not current]
 
 
@@ -73,8 +74,10 @@ def _pull(names: set[str], remote: str | None, force: bool) -> set[str]:
         if remote is not None and remote not in remotes:
             raise UsageError(f"There is no remote {remote!r}; {nearest(remote, remotes)}")
         source = remote or repo.config["core"].get("remote")
+        stages = repo.index.stages
+        recorded = [stage.addressing for stage in stages if all(out.hash_info for out in stage.outs)]
         try:
-            repo.pull(remote=remote, force=force)
+            repo.pull(targets=recorded, remote=remote, force=force)
         except (CheckoutError, DownloadError) as error:
             if source is None:
                 raise UsageError("No remote is configured; name one: `dvc remote add --default NAME URL`.") from None
@@ -84,8 +87,8 @@ def _pull(names: set[str], remote: str | None, force: bool) -> set[str]:
             ) from None
         except Exception as error:  # storage libraries have exceptions of their own
             raise RdmError(f"dvc pull: {' '.join(str(error).split())}") from None
-        stages = [stage.addressing for stage in repo.index.stages if stage.name in names]
-        changed = {address.rpartition(":")[2] for address in repo.status(targets=stages)}
+        found = repo.status(targets=[stage.addressing for stage in stages if stage.name in names])
+        changed = {address.rpartition(":")[2] for address in found}
     noted = {file.name: file.read_text().strip() for file in CODE.glob("*")}
     return changed | {verb for verb in ("tables", "figures") if noted.get(verb) != code_digest(verb)}
 
