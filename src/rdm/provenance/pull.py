@@ -83,7 +83,8 @@ def _pull(names: set[str], remote: str | None, force: bool) -> set[str]:
                 raise UsageError("No remote is configured; name one: `dvc remote add --default NAME URL`.") from None
             lacking = getattr(error, "target_infos", None) or [f"{error.amount} files"]
             raise RdmError(
-                f"The remote {source!r} lacks results ({lacking[0]} and others); run `dvc push` where they were made."
+                f"The remote {source!r} did not bring all results ({lacking[0]} and others): run `dvc push` where they "
+                "were made, or see with `dvc pull --verbose` whether it can be reached."
             ) from None
         except Exception as error:  # storage libraries have exceptions of their own
             raise RdmError(f"dvc pull: {' '.join(str(error).split())}") from None
