@@ -12,7 +12,7 @@ from rdm.data import stage as data
 from rdm.latents import stage
 from rdm.latents.codec import LatentCodec, build_autoencoder, to_images, to_pixels
 from rdm.latents.training import fit, mean_squared_error
-from rdm.params.schema import Autoencoder
+from rdm.params.autoencoder import Autoencoder
 
 CPU = torch.device("cpu")
 PARAMETERS = Autoencoder(

@@ -1,4 +1,4 @@
-"""The official Latte's forward pass written out again from its description, in plain torch; and made-up checkpoints.
+"""The official DiT's and Latte's forward pass written out again from its description; and made-up checkpoints.
 
 Keys and formulas: ../shared/facts/baselines.md, 1.1 and 1.3. Nothing here is shared with src/rdm.
 """
@@ -23,7 +23,7 @@ def positions_in_a_square(side, width):
 
 
 def checkpoint(classes=3, width=16, depth=4, patch=2, channels=4, side=3, frames=3, parts=2, seed=0):
-    """A state dict in the official layout, all weights random; parts: 2 with a learned variance."""
+    """A state dict in the official layout, all weights random; parts: 2 with a learned variance; frames 0: a DiT."""
     random = torch.Generator().manual_seed(seed)
     sizes = {
         "t_embedder.mlp.0": (width, 256),
@@ -40,8 +40,9 @@ def checkpoint(classes=3, width=16, depth=4, patch=2, channels=4, side=3, frames
             f"blocks.{block}.adaLN_modulation.1": (6 * width, width),
         }
     sizes["x_embedder.proj"] = (width, channels, patch, patch)
-    weights = {"pos_embed": positions_in_a_square(side, width), "temp_embed": sines(torch.arange(frames), width)[None]}
-    weights["temp_embed"] = weights["temp_embed"].float()
+    weights = {"pos_embed": positions_in_a_square(side, width)}
+    if frames:
+        weights["temp_embed"] = sines(torch.arange(frames), width)[None].float()
     for name, size in sizes.items():
         weights[f"{name}.weight"] = torch.randn(size, generator=random) / math.sqrt(math.prod(size[1:]))
         weights[f"{name}.bias"] = 0.3 * torch.randn(size[0], generator=random)
@@ -51,7 +52,7 @@ def checkpoint(classes=3, width=16, depth=4, patch=2, channels=4, side=3, frames
 
 
 def forward(weights, clips, timesteps, labels, heads):
-    """clips (B, F, C, h, w), timesteps (B,), labels (B,) or None -> (B, F, 2 C, h, w)."""
+    """clips (B, F, C, h, w), of one frame for a DiT; timesteps (B,), labels (B,) or None -> (B, F, 2 C, h, w)."""
 
     def linear(name, x):
         return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
@@ -87,9 +88,9 @@ def forward(weights, clips, timesteps, labels, heads):
     x = cut.reshape(number, frames, side * side, -1) @ patches.reshape(width, -1).T + weights["x_embedder.proj.bias"]
     x = x + weights["pos_embed"]
     for index in range(1 + max(int(name.split(".")[1]) for name in weights if name.startswith("blocks."))):
-        if index == 1:
+        if index == 1 and "temp_embed" in weights:
             x = x + weights["temp_embed"][0][:, None]
-        if index % 2 == 0:  # one frame after the other
+        if index % 2 == 0 or "temp_embed" not in weights:  # one frame after the other
             x = torch.stack([block(f"blocks.{index}", x[:, f], condition) for f in range(frames)], 1)
         else:  # one position after the other
             x = torch.stack([block(f"blocks.{index}", x[:, :, t], condition) for t in range(side * side)], 2)

@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from rdm.errors import RdmError
-from rdm.models.dit import DiT as Network
+from rdm.models.dit import DiT
 from rdm.models.gates import Gating, attach_gates, detach_gates
 from rdm.models.zoo import build_network, start_from_frames
-from rdm.params.schema import DiT
 from tests.models.small import CLASSES, CLIP, NETWORKS, SHAPE, inputs, run, shape_of
 
 
@@ -33,11 +32,9 @@ def test_transformers_start_as_the_identity_of_zero(name):
 
 
 def test_dit_xl_has_the_official_number_of_parameters():
-    """674,834,720 with learned variance, whose 4 output channels are not predicted here."""
     with torch.device("meta"):
-        network = Network(DiT(kind="dit", width=1152, depth=28, heads=16, patch=2), channels=4, size=32, classes=1000)
-    learned_variance = (1152 + 1) * 2 * 2 * 4
-    assert sum(p.numel() for p in network.parameters()) + learned_variance == 674_834_720
+        network = DiT(width=1152, depth=28, heads=16, patch=2, channels=4, size=32, classes=1000, learned_sigma=True)
+    assert sum(p.numel() for p in network.parameters()) == 674_834_720
 
 
 @pytest.mark.parametrize(("shift", "divisor"), [(0, 128), (1, 127)])

@@ -1,16 +1,22 @@
-"""`rdm models import latte`: everything in the file is used, or the file is refused in one sentence."""
+"""`rdm models import`: everything in the file is used, or the file is refused in one sentence."""
 
+import argparse
+import json
 import pickle
 import zipfile
 from pathlib import Path
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
+from safetensors.torch import load_file
 
 from rdm.errors import UsageError
+from rdm.models.dit import DiT
 from rdm.models.latte import Latte
-from rdm.models.official import import_latte
-from tests.models import official_latte
+from rdm.models.official import import_transformer
+from rdm.models.published import load_published
+from tests.models import official_latte, official_ldm
 from tests.test_cli import fails, rdm
 
 
@@ -23,7 +29,7 @@ def place(tmp_path, monkeypatch):
 
 
 def import_(*arguments):
-    return rdm("models", "import", "latte", *arguments, params=None)
+    return rdm("models", "import", *arguments, params=None)
 
 
 @torch.no_grad()
@@ -39,13 +45,69 @@ def test_the_folder_computes_what_the_file_did(place):
     torch.testing.assert_close(network(clips, timesteps, labels), expected, atol=1e-5, rtol=1e-5)
 
 
+@torch.no_grad()
+def test_a_dit_computes_what_the_official_one_does(place):
+    """At the first, some middle and the last timestep: diffusers' own frequencies agree at 0 alone. 3: no label."""
+    weights = official_latte.checkpoint(frames=0)
+    torch.save(weights, "dit.pt")
+    assert import_("dit.pt", "dit", "--heads", "4").exit_code == 0
+    network = DiT.from_pretrained("dit", low_cpu_mem_usage=False)
+    images, timesteps, labels = torch.randn(4, 4, 6, 6), torch.tensor([0, 17, 500, 999]), torch.tensor([0, 1, 2, 3])
+    expected = official_latte.forward(weights, images[:, None], timesteps, labels, heads=4)[:, 0]
+    torch.testing.assert_close(network(images, timesteps, labels), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_folder_is_read_without_a_warning(place, caplog):
+    torch.save(official_latte.checkpoint(frames=0), "dit.pt")
+    import_("dit.pt", "dit", "--heads", "4")
+    DiT.from_pretrained("dit", low_cpu_mem_usage=False)
+    assert "were passed to" not in caplog.text
+    assert set(json.loads(Path("dit/config.json").read_text())) >= {"width", "heads", "learned_sigma"}
+    assert "num_layers" not in Path("dit/config.json").read_text()
+
+
+def test_a_unet_becomes_one_of_diffusers(place):
+    weights = official_ldm.checkpoint()
+    torch.save({"state_dict": weights}, "model.ckpt")
+    assert import_("model.ckpt", "ldm", "--heads", "1,1").exit_code == 0
+    _, report = UNet2DConditionModel.from_pretrained("ldm", output_loading_info=True, low_cpu_mem_usage=False)
+    assert not any(report.values())
+    tokens = load_file("ldm/label_embedding.safetensors")["weight"]
+    assert torch.equal(tokens, weights["cond_stage_model.embedding.weight"])
+    fails(import_("model.ckpt", "other", "--heads", "1"), 2, "2 resolutions", "do not fit heads (1,)")
+    fails(import_("latte.pt", "other", "--heads", "4,4"), 2, "a transformer has one number of heads")
+    fails(import_("latte.pt", "other", "--heads", "4,"), 2, "--heads 4,: give a number")
+
+
+OFFICIAL = {"width": 16, "depth": 4, "heads": 4, "patch": 2, "frequency_shift": 0, "learned_sigma": True}
+
+
+def declared(**changes):
+    return DiT(**OFFICIAL | {"channels": 4, "size": 6, "classes": 3} | changes)
+
+
+def test_weights_of_the_declared_network_alone_are_taken(place):
+    weights = official_latte.checkpoint(frames=0)
+    torch.save(weights, "dit.pt")
+    network = declared(label_std=0.5)  # a matter of random weights, and of no weight that is read
+    load_published(network, Path("dit.pt"))
+    assert torch.equal(network.proj_out_2.weight, weights["final_layer.linear.weight"])
+    for name, value in {"frequency_shift": 1, "learned_sigma": False, "depth": 3, "size": 8, "classes": 4}.items():
+        with pytest.raises(UsageError, match=f"dit.pt has {name} .*; the parameters declare {value}"):
+            load_published(declared(**{name: value}), Path("dit.pt"))
+    with pytest.raises(UsageError, match="latte.pt is a Latte; the parameters declare a DiT"):
+        load_published(declared(), Path("latte.pt"))
+    with pytest.raises(UsageError, match="no published checkpoint is of a network like this"):
+        load_published(torch.nn.Linear(1, 1), Path("dit.pt"))
+
+
 def test_sizes_are_those_of_the_tensors(place):
     sizes = {"width": 24, "depth": 3, "patch": 1, "channels": 5, "frames": 2, "classes": 7}
     torch.save(official_latte.checkpoint(side=4, parts=1, **sizes), "other.pt")
-    config = import_latte(Path("other.pt"), heads=3).config
+    config = import_transformer(Path("other.pt"), heads=3).config
     assert {name: config[name] for name in sizes} == sizes
     assert (config.size, config.heads, config.learned_sigma, config.frequency_shift) == (4, 3, False, 0)
-    config = import_latte(Path("latte.pt")).config
+    config = import_transformer(Path("latte.pt")).config
     assert (config.size, config.heads, config.learned_sigma, config.classes) == (6, 16, True, 3)
 
 
@@ -54,7 +116,7 @@ def test_averaged_weights_are_taken(place):
     torch.save({"model": raw, "ema": averaged}, "both.pt")
     torch.save({"model": raw}, "raw.pt")
     for file, weights in (("both.pt", averaged), ("raw.pt", raw)):
-        network = import_latte(Path(file))
+        network = import_transformer(Path(file))
         assert torch.equal(network.proj_out_2.weight, weights["final_layer.linear.weight"])
         assert torch.equal(network.transformer_blocks[2].attn1.to_k.bias, weights["blocks.2.attn.qkv.bias"][16:32])
 
@@ -67,10 +129,10 @@ def refused(weights, *words, heads=16):
 
 def test_every_missing_and_every_unexpected_tensor_is_listed(place):
     weights = official_latte.checkpoint()
-    del weights["blocks.1.attn.qkv.bias"], weights["temp_embed"]
-    refused(weights, "missing are blocks.1.attn.qkv.bias, temp_embed, unexpected none")
+    del weights["blocks.1.attn.qkv.bias"], weights["pos_embed"]
+    refused(weights, "missing are blocks.1.attn.qkv.bias, pos_embed, unexpected none")
     weights |= {"y_embedder.extra": torch.ones(1), "another": torch.ones(1)}
-    refused(weights, "missing are blocks.1.attn.qkv.bias, temp_embed, unexpected another, y_embedder.extra")
+    refused(weights, "missing are blocks.1.attn.qkv.bias, pos_embed, unexpected another, y_embedder.extra")
     weights = official_latte.checkpoint()
     refused({name: tensor for name, tensor in weights.items() if "blocks.2" not in name}, "blocks.2.mlp.fc1.weight")
     refused({name: tensor for name, tensor in weights.items() if "blocks" not in name}, "blocks.0.mlp.fc1.weight")
@@ -116,7 +178,7 @@ class Malicious:
 
 
 def test_files_that_hold_something_else_are_refused(place):
-    refused({"weight": torch.ones(2)}, "is no Latte", "weight for one")
+    refused({"weight": torch.ones(2)}, "is no DiT", "weight for one")
     refused([torch.ones(2)], "holds no state dict")
     refused({}, "holds no state dict")
     refused({"ema": {"a": "text"}}, "holds no state dict")
@@ -133,11 +195,18 @@ def test_files_that_hold_something_else_are_refused(place):
 
 def test_code_in_a_file_is_not_run(place):
     torch.save({"ema": official_latte.checkpoint(), "args": Malicious()}, "bad.pt")
-    fails(import_("bad.pt", "out"), 2, "could run code and is not loaded")
+    fails(import_("bad.pt", "out"), 2, "holds code beside its tensors, which is not run")
     Path("bad.pt").write_bytes(pickle.dumps(Malicious()))
     fails(import_("bad.pt", "out"), 2, "bad.pt")
     assert not Path("harmed").exists()
     assert not Path("out").exists()
+
+
+def test_what_lies_beside_the_tensors_is_not_needed(place):
+    """DiT's train.py stores its arguments, Lightning its callbacks: neither is imported, let alone called."""
+    weights, arguments = official_latte.checkpoint(), argparse.Namespace(data=Path("elsewhere"), seed=0)
+    torch.save({"ema": weights, "args": arguments, "callbacks": {argparse.Namespace: 1}}, "trained.pt")
+    assert torch.equal(import_transformer(Path("trained.pt")).proj_out_2.weight, weights["final_layer.linear.weight"])
 
 
 def test_a_folder_that_is_there_is_kept(place):
@@ -148,10 +217,10 @@ def test_a_folder_that_is_there_is_kept(place):
 
 def test_sizes_can_be_told_from_python_too(place):
     with pytest.raises(UsageError, match="width 16 is not a multiple of 4 and of 3 heads"):
-        import_latte(Path("latte.pt"), heads=3)
+        import_transformer(Path("latte.pt"), heads=3)
 
 
-@pytest.mark.parametrize("verb", [("models",), ("models", "import"), ("models", "import", "latte")])
+@pytest.mark.parametrize("verb", [("models",), ("models", "import")])
 def test_every_verb_explains_itself(verb):
     result = rdm(*verb, "--help", params=None)
     assert result.exit_code == 0

@@ -15,7 +15,7 @@ from rdm.models.zoo import build_network
 from rdm.params.gates import Gates, Supervision
 from rdm.params.schema import Diffusion, FineTuned
 from rdm.train import loop
-from rdm.train.loop import Job, draw_batch, fit, update_ema
+from rdm.train.loop import Items, Job, draw_batch, fit, update_ema
 from tests.models.small import CLASSES, NETWORKS, SHAPE
 
 CPU = torch.device("cpu")
@@ -148,7 +148,7 @@ def test_a_state_of_other_parameters_or_a_damaged_one_is_discarded(job, monkeypa
 
 
 def test_gated_and_control_see_the_same_batches(job):
-    data = job.latents, job.labels
+    data = Items(job.latents, job.labels)
     for step in (0, 3):
         pairs = zip(draw_batch(job, data, step), draw_batch(replace(job, gates=GATES), data, step), strict=True)
         assert all(torch.equal(a, b) for a, b in pairs)

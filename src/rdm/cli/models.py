@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
@@ -9,25 +10,37 @@ import click
 from rdm.cli.common import print_path
 
 
+def _numbers(_: click.Context, option: click.Parameter, value: str) -> tuple[int, ...]:
+    """Parse 8,16,32."""
+    from rdm.errors import UsageError
+
+    if not re.fullmatch(r"-?\d+(,-?\d+)*", value):
+        raise UsageError(f"--{option.name} {value}: give a number, or several with commas between them.")
+    return tuple(int(number) for number in value.split(","))
+
+
 @click.group()
 def models() -> None:
     """Published weights, as the networks of this package."""
 
 
-@models.group("import")
-def models_import() -> None:
-    """Write a published checkpoint as a folder that from_pretrained and `rdm gates` load."""
-
-
-@models_import.command("latte")
+@models.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--heads", default=16, show_default=True, help="Attention heads: the one size that FILE does not tell.")
-def models_import_latte(file: Path, folder: Path, heads: int) -> None:
-    """Write Latte's own checkpoint FILE (skytimelapse.pt, taichi-hd.pt, ucf101.pt) to FOLDER.
+@click.option(
+    "--heads",
+    default="16",
+    show_default=True,
+    callback=_numbers,
+    help="Attention heads, which FILE does not tell; of LDM at each resolution: 1,1,1,1 (LDM-4) or 8,16,32 (LDM-8).",
+)
+def models_import(file: Path, folder: Path, heads: tuple[int, ...]) -> None:
+    """Write a published checkpoint FILE to FOLDER, for `rdm gates` and from_pretrained.
 
-    Loaded by rdm.models.latte.Latte.from_pretrained. Every tensor of FILE is used, or the import is refused.
+    FILE: DiT's own (DiT-XL-2-256x256.pt), Latte's (skytimelapse.pt, taichi-hd.pt, ucf101.pt), or a class-conditional
+    LDM's (model.ckpt). Every tensor of FILE is used, or the import is refused. FOLDER is loaded by
+    rdm.models.dit.DiT, rdm.models.latte.Latte or diffusers' UNet2DConditionModel.
     """
-    from rdm.models import official
+    from rdm.models import published
 
-    print_path(official.convert_latte(file, folder, heads))
+    print_path(published.convert(file, folder, heads))

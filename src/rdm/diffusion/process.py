@@ -6,12 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 from torch import Tensor
 
+from rdm.diffusion.variance import variational_bound
 from rdm.params import schema
 
-Denoiser = Callable[[Tensor, Tensor, Tensor], Tensor]  # (latents, timesteps, labels) -> prediction
+Denoiser = Callable[[Tensor, Tensor, Tensor], Tensor]  # (latents, timesteps, labels) -> prediction, [variance]
 
 
 def forward_process(diffusion: schema.Diffusion) -> DDIMScheduler:
@@ -19,8 +21,14 @@ def forward_process(diffusion: schema.Diffusion) -> DDIMScheduler:
     return DDIMScheduler(**_betas(diffusion), clip_sample=False)
 
 
-def solver(diffusion: schema.Diffusion, sampler: schema.Sampler) -> DDIMScheduler | DPMSolverMultistepScheduler:
+def solver(
+    diffusion: schema.Diffusion, sampler: schema.Sampler
+) -> DDIMScheduler | DDPMScheduler | DPMSolverMultistepScheduler:
     """The scheduler that takes the sampling steps."""
+    if sampler.solver == "ddpm":
+        # the official code's timesteps: evenly spaced, the first and the last of training among them
+        spacing = _betas(diffusion) | {"timestep_spacing": "linspace"}
+        return DDPMScheduler(**spacing, variance_type="learned_range", clip_sample=False)
     if sampler.solver == "dpm++":
         return DPMSolverMultistepScheduler(**_betas(diffusion), algorithm_type="dpmsolver++", solver_order=2)
     return forward_process(diffusion)
@@ -42,6 +50,8 @@ def training_loss(
 ) -> Tensor:
     """Mean squared error of the predicted noise, or of the velocity v (Salimans & Ho, 2022, Eq. 10).
 
+    A network with twice the latents' channels predicts the variance, too: the variational bound is added, through
+    which no gradient reaches the noise (Nichol & Dhariwal, 2021, with DiT's weight of 1).
     latents, noise: (B, [T,] C, h, w). timesteps, labels: int64 (B,).
     """
     noisy = process.add_noise(latents, noise, timesteps)
@@ -49,4 +59,9 @@ def training_loss(
         target: Tensor = process.get_velocity(latents, noise, timesteps)
     else:
         target = noise
-    return (model(noisy, timesteps, labels) - target).square().mean()
+    prediction = model(noisy, timesteps, labels)
+    if prediction.shape == latents.shape:
+        return (prediction - target).square().mean()
+    epsilon, fraction = prediction.chunk(2, dim=-3)
+    bound = variational_bound(process, latents, noisy, timesteps, epsilon.detach(), fraction)
+    return (epsilon - target).square().mean() + bound.mean()

@@ -31,6 +31,11 @@ def draw_latents(
     steps.set_timesteps(sampler.steps)
     for timestep in steps.timesteps:
         prediction = guided(model, latents, timestep.to(labels.device), labels, null_label, sampler)
+        if sampler.solver == "ddpm":  # diffusers looks for the learned variance along the second axis
+            turned = prediction.transpose(1, -3), timestep, latents.transpose(1, -3)
+            latents = steps.step(*turned, generator=generators).prev_sample.transpose(1, -3)
+            continue
+        prediction = prediction.narrow(-3, 0, shape[-3])  # a learned variance is for ddpm alone
         ancestral = {}
         if sampler.eta > 0:
             noise = torch.stack([torch.randn(tuple(shape), generator=g) for g in generators])
@@ -44,7 +49,7 @@ def guided(
 ) -> Tensor:
     """unconditional + scale * (conditional - unconditional); one network call for both, and none wasted at scale 1.
 
-    Channels beyond `guided_channels` stay conditional, as in DiT's published samples.
+    Channels beyond `guided_channels` stay conditional, as in DiT's published samples, and so does a learned variance.
     """
     timesteps, scale = timestep.expand(len(latents)), sampler.guidance
     if scale == 1:
@@ -53,9 +58,9 @@ def guided(
     both = model(torch.cat([latents, latents]), torch.cat([timesteps, timesteps]), both_labels)
     conditional, unconditional = both.chunk(2)
     mixed = unconditional + scale * (conditional - unconditional)
-    if sampler.guided_channels is None:
+    if sampler.guided_channels is None and mixed.shape == latents.shape:
         return mixed
-    free = sampler.guided_channels
+    free = sampler.guided_channels or latents.shape[-3]
     return torch.cat([mixed.narrow(-3, 0, free), conditional[..., free:, :, :]], dim=-3)
 
 

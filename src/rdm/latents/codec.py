@@ -3,31 +3,46 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.autoencoders.vq_model import VQModel
 from torch import Tensor
 
-from rdm.params.schema import Autoencoder
+from rdm.params.autoencoder import AnyAutoencoder
+
+Network: TypeAlias = VQModel | AutoencoderKL
 
 
-def build_autoencoder(parameters: Autoencoder, channels: int, image_size: int) -> VQModel:
-    """A VQ-VAE with random weights for images of `channels` channels."""
-    levels = len(parameters.block_channels)
-    return VQModel(
-        in_channels=channels,
-        out_channels=channels,
-        down_block_types=("DownEncoderBlock2D",) * levels,
-        up_block_types=("UpDecoderBlock2D",) * levels,
-        block_out_channels=parameters.block_channels,
-        layers_per_block=parameters.layers_per_block,
-        latent_channels=parameters.latent_channels,
-        sample_size=image_size,
-        num_vq_embeddings=parameters.codebook_size,
-        norm_num_groups=parameters.norm_groups,
-        scaling_factor=1.0,
-    )
+def build_autoencoder(parameters: AnyAutoencoder, channels: int, image_size: int) -> Network:
+    """An autoencoder with random weights for images of `channels` channels: a VQ-VAE, or without a codebook KL."""
+    attention = getattr(parameters, "attention", None) or (False,) * len(parameters.block_channels)
+    common: dict[str, Any] = {
+        "in_channels": channels,
+        "out_channels": channels,
+        "down_block_types": tuple("AttnDownEncoderBlock2D" if a else "DownEncoderBlock2D" for a in attention),
+        "up_block_types": tuple("AttnUpDecoderBlock2D" if a else "UpDecoderBlock2D" for a in reversed(attention)),
+        "block_out_channels": parameters.block_channels,
+        "layers_per_block": parameters.layers_per_block,
+        "latent_channels": parameters.latent_channels,
+        "sample_size": image_size,
+        "norm_num_groups": parameters.norm_groups,
+        "scaling_factor": 1.0,
+    }
+    if parameters.codebook_size is None:
+        return AutoencoderKL(**common)
+    return VQModel(**common, num_vq_embeddings=parameters.codebook_size)
+
+
+def encode(autoencoder: Network, pixels: Tensor) -> Tensor:
+    """(N, C, H, W) -> latents before quantisation (N, c, h, w); of KL their mean and deviation (N, 2 c, h, w)."""
+    encoded = autoencoder.encode(pixels)
+    if isinstance(autoencoder, VQModel):
+        latents: Tensor = encoded.latents
+        return latents
+    return torch.cat([encoded.latent_dist.mean, encoded.latent_dist.std], 1)
 
 
 def to_pixels(images: np.ndarray) -> Tensor:
@@ -45,18 +60,18 @@ class LatentCodec:
     """An autoencoder with the statistics that normalise its latents.
 
     The latents are the encoder's output before quantisation, as in latent diffusion; decoding quantises them.
-    mean, std: float32 of shape (C, 1, 1), over all training items.
+    mean, std: float32 of shape (C, 1, 1), over all training items; of a published autoencoder 0 and 1 / its scale.
     """
 
-    autoencoder: VQModel
+    autoencoder: Network
     mean: Tensor
     std: Tensor
 
     @torch.inference_mode()
     def encode_raw(self, items: np.ndarray) -> Tensor:
-        """uint8 images or clips (N, [T,] H, W, C) -> latents in the autoencoder's units, float32 (N, [T,] C, h, w)."""
+        """uint8 (N, [T,] H, W, C) -> what `encode` gives, in the autoencoder's units, float32 (N, [T,] C, h, w)."""
         images = items.reshape(-1, *items.shape[-3:])
-        latents: Tensor = self.autoencoder.encode(to_pixels(images).to(self.mean.device)).latents
+        latents = encode(self.autoencoder, to_pixels(images).to(self.mean.device))
         return latents.reshape(*items.shape[:-3], *latents.shape[1:]).contiguous()
 
     @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""`rdm autoencoder`: train one VQ-VAE."""
+"""`rdm autoencoder`: train one VQ-VAE, or take a published autoencoder."""
 
 from __future__ import annotations
 
@@ -11,29 +11,39 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rdm import paths
+from rdm.checkpoints import published_file
 from rdm.data import stage as data
-from rdm.latents.codec import build_autoencoder, to_pixels
+from rdm.latents.codec import Network, build_autoencoder, to_pixels
+from rdm.latents.official import load_autoencoder
 from rdm.params import Experiment
+from rdm.params.autoencoder import Autoencoder, PublishedAutoencoder
 from rdm.params.dependencies import make_autoencoder, of_autoencoder
-from rdm.params.schema import Autoencoder
 from rdm.progress import progress
+from rdm.provenance.files import file_digest
 from rdm.provenance.manifest import Recipe, build, is_current
 from rdm.randomness import batch_items, generator, seed_of
 from rdm.runtime import prepare
 
 
 def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
-    """Train the autoencoder `name`; returns its folder."""
+    """Train the autoencoder `name`, or import its weights; returns its folder."""
     parameters = experiment.latents[name]
     train = data.load(experiment, parameters.data, "train")
     test = data.load(experiment, parameters.data, "test")
     folder = paths.autoencoder(parameters.data, name)
-    recipe = Recipe("autoencoder", of_autoencoder(experiment, name), {"data": train.artefact.digest})
+    inputs = {"data": train.artefact.digest}
+    if isinstance(parameters, PublishedAutoencoder):
+        inputs["weights"] = file_digest(published_file(Path(parameters.weights)))
+    recipe = Recipe("autoencoder", of_autoencoder(experiment, name), inputs)
     if is_current(folder, recipe, make_autoencoder(name), overwrite):
         return folder
     device = prepare(experiment)
     with build(folder, recipe) as (scratch, facts):
-        autoencoder = fit(parameters, data.as_images(train.images), device)
+        images = data.as_images(train.images)
+        if isinstance(parameters, PublishedAutoencoder):
+            autoencoder = load_autoencoder(parameters, images.shape[3], images.shape[1]).to(device)
+        else:
+            autoencoder = fit(parameters, images, device)
         if len(test.labels):
             facts["test_mse"] = mean_squared_error(autoencoder, data.as_images(test.images), device)
         facts["device"] = device.type
@@ -78,7 +88,7 @@ def _codebook_from_data(autoencoder: VQModel, images: Any, seed: int) -> None:
 
 
 @torch.inference_mode()
-def mean_squared_error(autoencoder: VQModel, images: Any, device: torch.device) -> float:
+def mean_squared_error(autoencoder: Network, images: Any, device: torch.device) -> float:
     """Reconstruction error over uint8 images, on pixels in [-1, 1]."""
     total = 0.0
     for start in range(0, len(images), 100):

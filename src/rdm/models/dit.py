@@ -5,38 +5,59 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from diffusers.configuration_utils import register_to_config
 from diffusers.models.embeddings import CombinedTimestepLabelEmbeddings, TimestepEmbedding, Timesteps
 from diffusers.models.transformers.dit_transformer_2d import DiTTransformer2DModel
 from torch import Tensor, nn
-
-from rdm.params import schema
 
 
 class DiT(DiTTransformer2DModel):
     """The official DiT: one embedding of timestep and label for all blocks, and DiT's own epsilon in LayerNorm.
 
     diffusers gives each block an embedding of its own (28 copies in DiT-XL/2), whose frequencies differ from the
-    official ones: see `frequency_shift`.
+    official ones: see `frequency_shift`. save_pretrained and from_pretrained work.
+
+    classes: of the label embedding, whose last row (index `classes`) is the null label; 0: unconditional.
+    frequency_shift: 0 as in the official code (frequencies 10000^(-i / 128)), 1 as in diffusers' DiT (i / 127).
+    block_scale: adaLN-Zero's gates at the start; 0 makes every block the identity.
+    learned_sigma: twice the output channels, epsilon first, then what the variance is interpolated by.
     """
 
-    def __init__(self, parameters: schema.DiT, channels: int, size: int, classes: int) -> None:
+    @register_to_config  # type: ignore[untyped-decorator]
+    def __init__(
+        self,
+        width: int,
+        depth: int,
+        heads: int,
+        patch: int,
+        channels: int,
+        size: int,
+        classes: int,
+        label_std: float = 0.02,
+        frequency_shift: int = 1,
+        block_scale: int = 0,
+        learned_sigma: bool = False,
+    ) -> None:
+        own = self.config
         super().__init__(
-            num_attention_heads=parameters.heads,
-            attention_head_dim=parameters.width // parameters.heads,
+            num_attention_heads=heads,
+            attention_head_dim=width // heads,
             in_channels=channels,
-            num_layers=parameters.depth,
+            out_channels=2 * channels if learned_sigma else None,
+            num_layers=depth,
             sample_size=size,
-            patch_size=parameters.patch,
+            patch_size=patch,
             num_embeds_ada_norm=classes,
             norm_eps=1e-6,
         )
-        self.embedder = conditioning_embedder(classes, parameters.width, parameters.frequency_shift)
+        self._internal_dict = own  # diffusers put its own names beside these, which are what from_pretrained needs
+        self.embedder = conditioning_embedder(classes, width, frequency_shift)
         for block in self.transformer_blocks:
             block.norm1.emb = HandOn()
-        initialise(self, parameters.label_std, parameters.block_scale)
+        initialise(self, label_std, block_scale)
 
     def forward(self, latents: Tensor, timesteps: Tensor, labels: Tensor) -> Tensor:
-        """latents (B, C, h, w), timesteps (B,), labels (B,) with `classes` as the null label -> (B, C, h, w)."""
+        """latents (B, C, h, w), timesteps (B,), labels (B,) with `classes` as the null label -> (B, C or 2 C, h, w)."""
         conditioning = self.embedder(timesteps, labels, hidden_dtype=latents.dtype)
         output: Tensor = super().forward(latents, timestep=conditioning, return_dict=False)[0]
         return output

@@ -55,10 +55,21 @@ def _plain_dit(network: DiT) -> nn.Module:
     shared = {
         name.removeprefix("embedder."): weights.pop(name) for name in list(weights) if name.startswith("embedder.")
     }
-    if not network.config.num_embeds_ada_norm:  # unconditional; diffusers adds an embedding of the null label
+    if not network.config.classes:  # unconditional; diffusers adds an embedding of the null label
         shared["class_embedder.embedding_table.weight"] = torch.zeros(1, network.inner_dim)
     for number in range(len(network.transformer_blocks)):
         weights |= {f"transformer_blocks.{number}.norm1.emb.{name}": tensor for name, tensor in shared.items()}
-    plain: nn.Module = DiTTransformer2DModel.from_config(network.config)
+    config = network.config
+    plain: nn.Module = DiTTransformer2DModel(
+        num_attention_heads=config.heads,
+        attention_head_dim=config.width // config.heads,
+        in_channels=config.channels,
+        out_channels=network.out_channels,
+        num_layers=config.depth,
+        sample_size=config.size,
+        patch_size=config.patch,
+        num_embeds_ada_norm=config.classes,
+        norm_eps=1e-6,
+    )
     plain.load_state_dict(weights)
     return plain

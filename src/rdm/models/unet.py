@@ -15,12 +15,13 @@ class AddedLabelUNet(UNet2DModel):
     """The label's embedding is added to the timestep's."""
 
     def __init__(self, parameters: schema.UNet, channels: int, size: int, classes: int) -> None:
+        assert isinstance(parameters.heads, int)  # `check_shapes` has seen to it
         super().__init__(
             **_common(parameters, channels, size),
             down_block_types=tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in parameters.attention),
             up_block_types=tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(parameters.attention)),
             attention_head_dim=max(parameters.block_channels) // parameters.heads,
-            num_class_embeds=classes + 1,
+            num_class_embeds=classes + parameters.null_label,
         )
 
     def forward(self, latents: Tensor, timesteps: Tensor, labels: Tensor) -> Tensor:
@@ -41,7 +42,7 @@ class CrossAttentionUNet(UNet2DConditionModel):
             attention_head_dim=parameters.heads,  # diffusers' name; it is the number of heads here
             cross_attention_dim=TOKEN,
         )
-        self.label_embedding = nn.Embedding(classes + 1, TOKEN)
+        self.label_embedding = nn.Embedding(classes + parameters.null_label, TOKEN)
 
     def forward(self, latents: Tensor, timesteps: Tensor, labels: Tensor) -> Tensor:
         """latents (B, C, h, w), timesteps (B,), labels (B,) with `classes` as the null label -> (B, C, h, w)."""

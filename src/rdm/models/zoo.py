@@ -1,4 +1,7 @@
-"""From parameters to networks. Every network maps (latents, timesteps, labels) to a tensor shaped like the latents."""
+"""From parameters to networks. Each maps (latents, timesteps, labels) to a tensor shaped like the latents.
+
+With a learned variance it has twice as many channels: what is predicted first, then what the variance is made of.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +23,11 @@ def build_network(parameters: schema.DiT | schema.UNet, shape: list[int], classe
     classes: the null label of classifier-free guidance is `classes`; 0: every label is the null label.
     """
     torch.manual_seed(seed_of(seed, "network"))
-    if isinstance(parameters, schema.Latte):
-        frames, channels, size, _ = shape
-        own = parameters.model_dump(exclude={"kind"})
-        latte: nn.Module = Latte(**own, channels=channels, size=size, frames=frames, classes=classes)
-        return latte
-    channels, size, _ = shape
+    channels, size = shape[-3:-1]
     if isinstance(parameters, schema.DiT):
-        return DiT(parameters, channels, size, classes)
+        sizes = {**parameters.model_dump(exclude={"kind"}), "channels": channels, "size": size, "classes": classes}
+        transformer: nn.Module = Latte(**sizes, frames=shape[0]) if len(shape) == 4 else DiT(**sizes)
+        return transformer
     if parameters.label == "cross":
         return CrossAttentionUNet(parameters, channels, size, classes)
     return AddedLabelUNet(parameters, channels, size, classes)

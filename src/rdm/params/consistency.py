@@ -8,7 +8,7 @@ from rdm.errors import ParameterError, nearest
 from rdm.params.evaluation import Score
 from rdm.params.experiment import CONTROL, FLOOR, UNSUPERVISED, Experiment
 from rdm.params.protocol import Protocol
-from rdm.params.schema import Baseline, ClipData, Data, DiT, Latte, Optimisation, VideosData
+from rdm.params.schema import Baseline, ClipData, Data, Denoiser, DiT, Latte, Optimisation, UNet, VideosData
 
 
 def check_systems(experiment: Experiment) -> None:
@@ -23,18 +23,36 @@ def check_systems(experiment: Experiment) -> None:
         declared(f"train.baselines.{name}.latents", baseline.latents, experiment.latents)
         if baseline.start is not None:
             declared(f"train.baselines.{name}.start", baseline.start, train.baselines)
-    for figure, curve in experiment.curves.items():
-        declared(f"figures.{figure}.base", curve.base, train.baselines)
-        base = train.baselines[curve.base]
-        if base.start is not None or base.gates is not None or not isinstance(base.network, DiT):
-            raise ParameterError(f"figures.{figure}.base: {curve.base!r} is no transformer from random weights.")
+    _check_bases(experiment)
     _check_gated(experiment)
     for name, entry in experiment.systems.items():
-        _check_schedule(name, entry)
-        if entry.start is not None and train.baselines[entry.start].gates is not None:
-            raise ParameterError(f"train: {name}.start: {entry.start!r} has gates, which a start would lose.")
+        if isinstance(entry, Denoiser):
+            _check_denoiser(experiment, name, entry)
+        if isinstance(entry, Optimisation):
+            _check_optimisation(experiment, name, entry)
         if isinstance(entry, Baseline):
             _check_baseline(experiment, name, entry)
+        if entry.start is not None and train.baselines[entry.start].gates is not None:
+            raise ParameterError(f"train: {name}.start: {entry.start!r} has gates, which a start would lose.")
+
+
+def _check_bases(experiment: Experiment) -> None:
+    """Figures 6 and 7 change a transformer, and train it from random weights."""
+    for figure, curve in experiment.curves.items():
+        declared(f"figures.{figure}.base", curve.base, experiment.train.baselines)
+        base = experiment.train.baselines[curve.base]
+        if not isinstance(base, Baseline) or base.start or base.gates or not isinstance(base.network, DiT):
+            raise ParameterError(f"figures.{figure}.base: {curve.base!r} is no transformer from random weights.")
+
+
+def learns_variance(baseline: Denoiser) -> bool:
+    """Whether its network predicts the variance of a denoising step, too."""
+    return isinstance(baseline.network, DiT) and baseline.network.learned_sigma
+
+
+def has_null_label(baseline: Denoiser) -> bool:
+    """Whether its network has a label that means none, which guidance needs."""
+    return not isinstance(baseline.network, UNet) or baseline.network.null_label
 
 
 def _check_gated(experiment: Experiment) -> None:
@@ -52,7 +70,7 @@ def _check_gated(experiment: Experiment) -> None:
                 raise ParameterError(f"train: {name!r} ends in {ending!r}, which is for derived twins; rename it.")
 
 
-def _check_schedule(name: str, entry: Optimisation) -> None:
+def _check_optimisation(experiment: Experiment, name: str, entry: Optimisation) -> None:
     if entry.warmup_steps + entry.cooldown_steps > entry.steps:
         raise ParameterError(
             f"train: {name}: warmup_steps and cooldown_steps are together more than its {entry.steps} steps."
@@ -60,20 +78,30 @@ def _check_schedule(name: str, entry: Optimisation) -> None:
     for step in entry.snapshots:
         if step >= entry.steps:
             raise ParameterError(f"train: {name}: snapshots: {step} is not before the end, {entry.steps}.")
+    if entry.label_dropout and not has_null_label(experiment.baseline(name)):
+        raise ParameterError(f"train: {name}.label_dropout: network.null_label is false; set it to 0.")
+
+
+def _check_denoiser(experiment: Experiment, name: str, denoiser: Denoiser) -> None:
+    """A Latte is for clips, the null label for sets with labels, a learned variance for epsilon."""
+    where, network = f"train.baselines.{name}", denoiser.network
+    data = experiment.data[experiment.latents[denoiser.latents].data]
+    if isinstance(network, Latte) and not isinstance(data, ClipData):
+        raise ParameterError(f"{where}.network.kind: latte is for clips, {denoiser.latents!r} are of images; take dit.")
+    if not has_null_label(denoiser) and not getattr(data, "labelled", True):
+        raise ParameterError(f"{where}.network.null_label: without labels it is the only one; leave it out.")
+    if learns_variance(denoiser) and denoiser.diffusion.target != "epsilon":
+        raise ParameterError(f"{where}.network.learned_sigma: the variance is learned beside target: epsilon alone.")
 
 
 def _check_baseline(experiment: Experiment, name: str, baseline: Baseline) -> None:
-    """A Latte is for clips, and may start from a DiT of its own sizes; ReZero does not start dead."""
-    where, network = f"train.baselines.{name}", baseline.network
-    data = experiment.data[experiment.latents[baseline.latents].data]
-    if isinstance(network, Latte) and not isinstance(data, ClipData):
-        raise ParameterError(f"{where}.network.kind: latte is for clips, {baseline.latents!r} are of images; take dit.")
+    """A Latte may start from a DiT of its own sizes; ReZero does not start dead."""
     if baseline.start is not None:
         _check_start(experiment, name, baseline)
-    gates = baseline.gates
+    network, gates = baseline.network, baseline.gates
     if gates is not None and gates.alpha == 0 and isinstance(network, DiT) and not network.block_scale:
         raise ParameterError(
-            f"{where}.gates.alpha: 0 before a branch that adaLN-Zero starts at 0, too, never learns; "
+            f"train.baselines.{name}.gates.alpha: 0 before a branch that adaLN-Zero starts at 0, too, never learns; "
             "set network.block_scale: 1."
         )
 

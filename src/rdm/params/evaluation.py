@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from rdm.params.schema import Distinct, Fraction, Name
-from rdm.params.section import Section
+from rdm.params.schema import Distinct, Fraction
+from rdm.params.section import Name, Section
 
 # ---------------------------------------------------------------- score
 

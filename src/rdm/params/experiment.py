@@ -8,17 +8,19 @@ from typing import Annotated, get_args
 from pydantic import Field, PositiveInt
 
 from rdm.errors import UsageError, nearest
+from rdm.params.autoencoder import AnyAutoencoder
 from rdm.params.evaluation import Cell, Curve, Figures, Published, Score, Tables
 from rdm.params.gates import Gates, Variant
 from rdm.params.protocol import Protocol
-from rdm.params.schema import Autoencoder, Baseline, Data, Distinct, DiT, FineTuned, Name, Sampler, Train
-from rdm.params.section import Section
+from rdm.params.schema import Baseline, Data, Denoiser, Distinct, DiT, FineTuned, PublishedBaseline, Sampler, Train
+from rdm.params.section import Name, Section
 from rdm.paths import run_name
 
 DEVICE = r"^(auto|cpu|mps|cuda(:\d+)?)$"
 CONTROL = "-control"
 UNSUPERVISED = "-unsupervised"
 FLOOR = "floor-"  # before the name of a score: real items of the other split, scored like a run
+System = Baseline | PublishedBaseline | FineTuned
 VARIANTS: tuple[Variant, ...] = get_args(Variant)  # V0 to V4 of the paper's Figure 6
 
 
@@ -42,7 +44,7 @@ class Experiment(Section):
     parts: Parts = Parts()
     seeds: Distinct[int]
     data: dict[Name, Data]
-    latents: dict[Name, Autoencoder]
+    latents: dict[Name, AnyAutoencoder]
     train: Train
     sample: dict[Name, Sampler]
     score: Annotated[dict[Name, Score], Field(min_length=1)]
@@ -51,9 +53,9 @@ class Experiment(Section):
     figures: Figures
 
     @cached_property
-    def systems(self) -> dict[str, Baseline | FineTuned]:
+    def systems(self) -> dict[str, System]:
         """All systems by name: the declared ones, the twins of the gated ones, and those of Figures 6 and 7."""
-        systems: dict[str, Baseline | FineTuned] = {**self.train.baselines, **self.train.gated}
+        systems: dict[str, System] = {**self.train.baselines, **self.train.gated}
         for name, gated in self.train.gated.items():
             systems[name + CONTROL] = gated.model_copy(update={"gates": None})
             if gated.gates is not None and gated.gates.supervision is not None:
@@ -68,6 +70,7 @@ class Experiment(Section):
         if figure is None:
             return {}
         base = self.train.baselines[figure.base]
+        assert isinstance(base, Baseline)  # `check_systems` has seen to it
         for variant in VARIANTS:
             changes = {"steps": max(figure.steps), "snapshots": tuple(s for s in figure.steps if s < max(figure.steps))}
             if variant != "resnet":
@@ -87,6 +90,7 @@ class Experiment(Section):
         if figure is None:
             return []
         base = self.train.baselines[figure.base]
+        assert isinstance(base, Baseline)  # `check_systems` has seen to it
         gates = Gates(learning_rate=base.learning_rate, supervision=None)
         for depth in figure.depths:
             network = base.network.model_copy(update={"depth": depth})
@@ -112,10 +116,10 @@ class Experiment(Section):
         steps = [step for step in figure.steps if step < max(figure.steps)]
         return self.sample | {figure.at(step): chosen.model_copy(update={"step": step}) for step in steps}
 
-    def baseline(self, system: str) -> Baseline:
+    def baseline(self, system: str) -> Denoiser:
         """The baseline that `system` is or starts from: it fixes latents, network and diffusion."""
         entry = self.systems[system]
-        return entry if isinstance(entry, Baseline) else self.train.baselines[entry.start]
+        return self.train.baselines[entry.start] if isinstance(entry, FineTuned) else entry
 
     def data_of(self, system: str) -> str:
         """The data set that a system learns."""

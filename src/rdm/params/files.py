@@ -139,7 +139,7 @@ def validated(model: type[Model], content: dict[str, Any], where: str) -> Model:
 
 def _explain(model: type[Section], problem: Any) -> str:
     """One pydantic problem as `path.to.key: what is wrong`."""
-    location = [str(part) for part in problem["loc"]]
+    location = [str(part) for part in problem["loc"] if not str(part).startswith("<")]  # which of two sections it is
     key = ".".join(location)
     if problem["type"] == "extra_forbidden":
         return f"{key}: unknown key; {nearest(location[-1], _known_keys(model, location[:-1]))}"

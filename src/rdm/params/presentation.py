@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rdm.errors import ParameterError, nearest
-from rdm.params.consistency import declared
+from rdm.params.consistency import declared, has_null_label, learns_variance
 from rdm.params.evaluation import Cell
 from rdm.params.experiment import Experiment
 from rdm.params.protocol import Protocol
@@ -88,6 +88,15 @@ def _check_sampled(experiment: Experiment, where: str, system: str, name: str) -
         raise ParameterError(
             f"sample.{name}.guided_channels: the latents of {system!r} have {channels}; name fewer, or leave it out."
         )
+    if sampler.guidance > 1 and not has_null_label(baseline):
+        raise ParameterError(
+            f"{where}: {name!r} is guided, which needs a null label; {system!r} has network.null_label: false."
+        )
+    if sampler.solver == "ddpm" and not learns_variance(baseline):
+        raise ParameterError(
+            f"{where}: {name!r} takes the variance from the network, {system!r} has no network.learned_sigma; take "
+            "solver: ddim with eta: 1."
+        )
     if sampler.steps > baseline.diffusion.timesteps:
         raise ParameterError(
             f"sample.{name}.steps: {sampler.steps} is more than the {baseline.diffusion.timesteps} timesteps of "
@@ -133,7 +142,7 @@ def _check_curves(experiment: Experiment) -> None:
         _check_metric(experiment, where, curve.score, curve.metric)
         _check_sampled(experiment, where, curve.base, curve.sampler)
     sixth = experiment.figures.figure6
-    if sixth is not None and experiment.train.baselines[sixth.base].cooldown_steps:
+    if sixth is not None and getattr(experiment.train.baselines[sixth.base], "cooldown_steps", False):
         raise ParameterError(
             f"figures.figure6.base: {sixth.base!r} is cooled down at its end, so its earlier steps could not be "
             "compared with it; take one of a constant rate."

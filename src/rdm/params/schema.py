@@ -1,16 +1,15 @@
-"""The sections of a parameter file that make samples, as typed, frozen objects: data, latents, train, sample."""
+"""The sections of a parameter file that make samples, as typed, frozen objects: data, train, sample."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, Discriminator, Field, PositiveFloat, PositiveInt, Tag, model_validator
 
 from rdm.params.gates import Gates
 from rdm.params.protocol import Seed
-from rdm.params.section import Section
+from rdm.params.section import Name, Section, by_weights
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Value = TypeVar("Value")
 
@@ -98,25 +97,6 @@ ClipData = MovingDigitsData | VideosData
 Data = Annotated[ImageData | ClipData, Field(discriminator="source")]
 
 
-# ---------------------------------------------------------------- latents
-
-
-class Autoencoder(Section):
-    """A VQ-VAE (van den Oord et al., 2017) of diffusers' layers; f = 2 ** (number of block_channels - 1)."""
-
-    data: Name
-    block_channels: tuple[PositiveInt, ...]  # channels at each resolution, finest first
-    layers_per_block: PositiveInt
-    norm_groups: PositiveInt
-    latent_channels: PositiveInt
-    codebook_size: PositiveInt
-    steps: PositiveInt
-    batch: PositiveInt
-    learning_rate: PositiveFloat  # the peak of a one-cycle schedule
-    l1_weight: Annotated[float, Field(ge=0)]  # loss = MSE + l1_weight * L1 + commitment
-    seed: int = 0
-
-
 # ---------------------------------------------------------------- train
 
 
@@ -133,6 +113,7 @@ class DiT(Section):
     frequency_shift: Literal[0, 1] = 1
     # adaLN-Zero's gates at the start: 0 makes every block the identity, 1 a live one, which ReZero's alpha = 0 needs
     block_scale: Literal[0, 1] = 0
+    learned_sigma: bool = False  # the variance of a denoising step is predicted, too, as by the official DiT and Latte
 
 
 class Latte(DiT):
@@ -149,8 +130,10 @@ class UNet(Section):
     layers_per_block: PositiveInt
     norm_groups: PositiveInt
     attention: tuple[bool, ...]  # attention at each resolution, finest first
-    heads: PositiveInt = 1  # add: at the widest level, elsewhere as many channels per head; cross: at every level
+    # add: at the widest level, elsewhere as many channels per head; cross: at every level, or one number for each
+    heads: PositiveInt | tuple[PositiveInt, ...] = 1
     label: Literal["add", "cross"] = "add"  # label embedding added to the timestep's, or attended to as one token
+    null_label: bool = True  # false, as LDM-8 was published: there is no label that means none, and so no guidance
 
 
 Network = Annotated[DiT | Latte | UNet, Field(discriminator="kind")]
@@ -185,18 +168,44 @@ class Optimisation(Section):
     ] = ()  # steps at which the EMA weights are kept, beside those of the end
 
 
-class Baseline(Optimisation):
-    """A system trained from random weights; a Latte may start from a DiT trained on single frames.
-
-    On the latents of clips, networks for images are trained on their frames.
-    """
+class Denoiser(Section):
+    """What a system is, however it is trained. On the latents of clips, networks for images see their frames."""
 
     latents: Name
     network: Network
     diffusion: Diffusion
     seeds: Distinct[int] | None = None  # of it and what is fine-tuned from it; None: the experiment's
+
+
+class Baseline(Optimisation, Denoiser):
+    """A system trained from random weights; a Latte may start from a DiT trained on single frames."""
+
     start: Name | None = None  # of a Latte: a DiT whose blocks become the spatial ones
     gates: Gates | None = None  # from random weights on, as the paper's Figure 6 has them
+
+
+class PublishedBaseline(Denoiser):
+    """A system with published weights: DiT-XL/2, Latte, LDM-4, LDM-8. Nothing is trained."""
+
+    weights: str  # the official checkpoint
+
+    @property
+    def start(self) -> None:
+        """It starts from no other system."""
+
+    @property
+    def gates(self) -> None:
+        """It has none."""
+
+    @property
+    def snapshots(self) -> tuple[int, ...]:
+        """Of its training none are known."""
+        return ()
+
+
+AnyBaseline = Annotated[
+    Annotated[Baseline, Tag("<trained>")] | Annotated[PublishedBaseline, Tag("<published>")], Discriminator(by_weights)
+]
 
 
 class FineTuned(Optimisation):
@@ -212,7 +221,7 @@ class Train(Section):
     `<name>-control` has no gates; `<name>-unsupervised`, if the system is supervised, has gates without supervision.
     """
 
-    baselines: dict[Name, Baseline]
+    baselines: dict[Name, AnyBaseline]
     gated: Annotated[dict[Name, FineTuned], Field(min_length=1)]
 
 
@@ -222,11 +231,12 @@ class Train(Section):
 class Sampler(Section):
     """How latents are drawn.
 
-    ddim: Song et al. (2021); eta = 1 gives the ancestral DDPM step. dpm++: the deterministic second-order multistep
-    solver of Lu et al. (2022), as good in fewer steps.
+    ddim: Song et al. (2021); eta = 1 gives the ancestral DDPM step. ddpm: the ancestral step with the variance that a
+    network of learned_sigma predicts, as in DiT's and Latte's published samples. dpm++: the deterministic second-order
+    multistep solver of Lu et al. (2022), as good in fewer steps.
     """
 
-    solver: Literal["ddim", "dpm++"] = "ddim"
+    solver: Literal["ddim", "ddpm", "dpm++"] = "ddim"
     steps: PositiveInt
     guidance: Annotated[float, Field(ge=1)] = 1.0  # classifier-free guidance scale; 1 means none
     guided_channels: PositiveInt | None = None  # guidance acts on the first so many channels (DiT: 3); None: on all
@@ -236,8 +246,8 @@ class Sampler(Section):
 
     @model_validator(mode="after")
     def noise_needs_ddim(self) -> Sampler:
-        """dpm++ is deterministic here: an eta that it would ignore is refused."""
-        if self.solver == "dpm++" and self.eta > 0:
+        """An eta that the solver would ignore is refused: dpm++ is deterministic here, ddpm always ancestral."""
+        if self.solver != "ddim" and self.eta > 0:
             raise ValueError("eta is for solver: ddim")
         if self.guided_channels is not None and self.guidance == 1:
             raise ValueError("guided_channels would change nothing at guidance 1; leave it out")

@@ -6,7 +6,7 @@ from rdm.errors import ParameterError
 from rdm.params.evaluation import Classifier
 from rdm.params.experiment import Experiment
 from rdm.params.gates import Gates
-from rdm.params.schema import Baseline, ClipData, DiT, MovingDigitsData, UNet
+from rdm.params.schema import ClipData, Denoiser, DiT, MovingDigitsData, UNet
 
 
 def check_shapes(experiment: Experiment) -> None:
@@ -14,15 +14,18 @@ def check_shapes(experiment: Experiment) -> None:
     latent_sizes = {}
     for name, autoencoder in experiment.latents.items():
         where, data = f"latents.{name}", experiment.data[autoencoder.data]
-        factor = 2 ** (len(autoencoder.block_channels) - 1)
-        _multiple(f"data.{autoencoder.data}.image_size", data.image_size, factor, f"the factor of {where}")
         _groups(where, autoencoder.block_channels, autoencoder.norm_groups)
+        factor = autoencoder.factor
+        _multiple(f"data.{autoencoder.data}.image_size", data.image_size, factor, f"the factor of {where}")
+        attention = getattr(autoencoder, "attention", None)
+        if attention is not None and len(attention) != len(autoencoder.block_channels):
+            raise ParameterError(f"{where}.attention: one entry per block_channels is needed.")
         latent_sizes[name] = data.image_size // factor
     for name, data in experiment.data.items():
         if isinstance(data, MovingDigitsData):
             _multiple(f"data.{name}.image_size", data.image_size, 2 * data.cell, "two cells")
     for name, entry in experiment.systems.items():
-        if isinstance(entry, Baseline):
+        if isinstance(entry, Denoiser):
             _check_network(f"train.baselines.{name}.network", entry, latent_sizes[entry.latents])
         if entry.gates is not None:
             network = experiment.baseline(name).network
@@ -61,7 +64,7 @@ def _check_gates(where: str, gates: Gates, transformer: bool) -> None:
         raise ParameterError(f"{where}.unit: a U-Net's residual block has one branch; set block.")
 
 
-def _check_network(where: str, baseline: Baseline, size: int) -> None:
+def _check_network(where: str, baseline: Denoiser, size: int) -> None:
     network = baseline.network
     if isinstance(network, DiT):
         _multiple("the latents' size", size, network.patch, f"{where}.patch")
@@ -76,9 +79,12 @@ def _check_unet(where: str, network: UNet, size: int) -> None:
         raise ParameterError(f"{where}.attention: one entry per block_channels is needed.")
     _multiple("the latents' size", size, 2 ** (len(network.block_channels) - 1), f"the levels of {where}")
     _groups(where, network.block_channels, network.norm_groups)
-    for channels, attends in zip(network.block_channels, network.attention, strict=True):
+    heads = (network.heads,) * len(network.attention) if isinstance(network.heads, int) else network.heads
+    if len(heads) != len(network.attention) or (network.label == "add" and not isinstance(network.heads, int)):
+        raise ParameterError(f"{where}.heads: one number, or with label: cross one per block_channels is needed.")
+    for channels, attends, number in zip(network.block_channels, network.attention, heads, strict=True):
         if attends:
-            _multiple(f"{where}.block_channels", channels, network.heads, "heads")
+            _multiple(f"{where}.block_channels", channels, number, "heads")
 
 
 def _groups(where: str, channels: tuple[int, ...], groups: int) -> None:

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from rdm.latents.codec import build_autoencoder
+from rdm.latents.codec import build_autoencoder, encode
 from rdm.models.cost import forward_flops
 from rdm.models.zoo import build_network
 from rdm.params import schema
+from rdm.params.autoencoder import AnyAutoencoder
 
 
 @dataclass(frozen=True)
@@ -42,15 +43,15 @@ def of_network(parameters: schema.DiT | schema.UNet, shape: list[int], classes: 
     return Cost(_count(network), forward_flops(network, shape), _kept(network, lambda: network(*inputs)))
 
 
-def of_autoencoder(parameters: schema.Autoencoder, channels: int, size: int) -> tuple[Cost, int, int]:
+def of_autoencoder(parameters: AnyAutoencoder, channels: int, size: int) -> tuple[Cost, int, int]:
     """An autoencoder on one image; the FLOPs of its encoder; those of its decoder."""
     with torch.device("meta"):
         network = build_autoencoder(parameters, channels, size)
         image = torch.zeros(1, channels, size, size)
-    latents = network.encode(image).latents
-    encoder = _flops(lambda: network.encode(image))
+    latents = encode(network, image)[:, : parameters.latent_channels]
+    encoder = _flops(lambda: encode(network, image))
     decoder = _flops(lambda: network.decode(latents))
-    kept = _kept(network, lambda: network.decode(network.encode(image).latents))
+    kept = _kept(network, lambda: network.decode(encode(network, image)[:, : parameters.latent_channels]))
     return Cost(_count(network), encoder + decoder, kept), encoder, decoder
 
 

@@ -14,6 +14,7 @@ from rdm import paths
 from rdm.diffusion.sampling import network_calls
 from rdm.errors import UsageError, nearest
 from rdm.params import Experiment, schema
+from rdm.params.autoencoder import Autoencoder
 from rdm.params.evaluation import Classifier
 from rdm.plan.cost import Cost, of_autoencoder, of_network
 from rdm.provenance import graph
@@ -90,6 +91,8 @@ class Plan:
     def _autoencoder(self, job: Job) -> Work:
         parameters = self.experiment.latents[job.names[0]]
         cost, _, _ = self._codec(job.names[0])
+        if not isinstance(parameters, Autoencoder):
+            return Work(disk=4 * cost.parameters)
         flops = cost.training_flops * parameters.batch * parameters.steps
         return Work(flops, 4 * cost.parameters, *self._fit(cost, parameters.batch))
 
@@ -98,7 +101,11 @@ class Plan:
         dataset = self.experiment.latents[name].data
         cost, encoder, _ = self._codec(name)
         images = self.items(dataset) * self._frames[dataset]
-        return Work(encoder * images, 4 * images * math.prod(self._shape(name)[-3:]), 4 * cost.parameters)
+        numbers = images * math.prod(self._shape(name)[-3:])
+        parameters = self.experiment.latents[name]
+        copies = 2 if getattr(parameters, "mirror", False) else 1
+        # means and deviations in two bytes each, or latents in four
+        return Work(encoder * images * copies, 4 * numbers * copies, 4 * cost.parameters)
 
     def _codec(self, name: str) -> tuple[Cost, int, int]:
         """An autoencoder, and the FLOPs of encoding and of decoding an image."""
@@ -109,7 +116,7 @@ class Plan:
     def _shape(self, name: str) -> list[int]:
         """Of one item's latents."""
         autoencoder = self.experiment.latents[name]
-        size = self.experiment.data[autoencoder.data].image_size // 2 ** (len(autoencoder.block_channels) - 1)
+        size = self.experiment.data[autoencoder.data].image_size // autoencoder.factor
         frames = self._frames[autoencoder.data]
         return [*([frames] if frames > 1 else []), autoencoder.latent_channels, size, size]
 
@@ -140,6 +147,8 @@ class Plan:
     def _train(self, job: Job) -> Work:
         system, _ = self.experiment.find_run(job.names[0])
         entry, cost = self.experiment.systems[system], self._cost(system)
+        if isinstance(entry, schema.PublishedBaseline):
+            return Work(disk=4 * cost.parameters)
         flops = cost.training_flops * entry.batch * entry.steps
         return Work(flops, 4 * cost.parameters * (1 + len(entry.snapshots)), *self._fit(cost, entry.batch))
 

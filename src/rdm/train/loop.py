@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
@@ -40,11 +40,20 @@ LOWEST = 0.05  # of the learning rate, to which it is cooled down
 SAVE_EVERY = 30  # seconds: what a killed run loses at most
 
 
+class Items(NamedTuple):
+    """What is learned, on its device."""
+
+    latents: Tensor
+    labels: Tensor
+    spread: Tensor | None = None
+
+
 @dataclass(frozen=True)
 class Job:
     """One training. stream: the seed of everything random in it.
 
-    latents: float32 (N, [T,] C, h, w). labels: int64 (N,).
+    latents: (N, [T,] C, h, w). labels: int64 (N,).
+    spread: standard deviations like `latents`, around which each step draws anew; None: there are none.
     """
 
     optimisation: Optimisation
@@ -56,6 +65,7 @@ class Job:
     stream: int
     digest: str
     state_path: Path
+    spread: Tensor | None = None
 
 
 def fit(model: nn.Module, job: Job, device: torch.device) -> TrainingState:
@@ -69,7 +79,7 @@ def fit(model: nn.Module, job: Job, device: torch.device) -> TrainingState:
     state = TrainingState(model, ema, _optimiser(model, job), torch.zeros((), device=device), step=0, log=[])
     if state.restore(job.state_path, job.digest) and is_first():
         print(f"Going on from step {state.step}.", file=sys.stderr)
-    data = job.latents.to(device), job.labels.to(device)
+    data = Items(job.latents.to(device), job.labels.to(device), None if job.spread is None else job.spread.to(device))
     process = forward_process(job.diffusion)
     saved = time.monotonic()
     with progress("train", job.optimisation.steps, state.step) as bar, _stop_signals() as received:
@@ -114,7 +124,7 @@ def _optimiser(model: nn.Module, job: Job) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=optimisation.learning_rate, betas=(0.9, optimisation.beta2), fused=True)
 
 
-def _step(state: TrainingState, job: Job, process: DDIMScheduler, data: tuple[Tensor, Tensor]) -> None:
+def _step(state: TrainingState, job: Job, process: DDIMScheduler, data: Items) -> None:
     """One optimiser step, with everything that belongs to it."""
     optimisation, step = job.optimisation, state.step
     factor = rate_factor(optimisation, step)
@@ -172,12 +182,12 @@ def _backward(model: nn.Module, loss: Tensor, states: States | None, supervision
     return term
 
 
-def draw_batch(job: Job, data: tuple[Tensor, Tensor], step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def draw_batch(job: Job, data: Items, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Latents, noise, timesteps and labels (some dropped to the null label) of a step: a function of (stream, step).
 
     Of several processes, each draws the whole batch and keeps its own rows.
     """
-    latents, labels = data
+    latents, labels, spread = data
     batch, random = job.optimisation.batch, generator(job.stream, "step", step)
     drawn = (
         batch_items(job.stream, step, batch, len(latents)),
@@ -187,7 +197,11 @@ def draw_batch(job: Job, data: tuple[Tensor, Tensor], step: int) -> tuple[Tensor
     )
     rows = own_rows(batch)
     items, noise, timesteps, dropped = (values[rows].to(latents.device) for values in drawn)
-    return latents[items], noise, timesteps, labels[items].masked_fill(dropped, job.null_label)
+    chosen = latents[items].float()
+    if spread is not None:  # drawn last: whoever has none sees the same noise
+        around = torch.randn(batch, *latents.shape[1:], generator=random)[rows].to(latents.device)
+        chosen = chosen + spread[items].float() * around
+    return chosen, noise, timesteps, labels[items].masked_fill(dropped, job.null_label)
 
 
 @torch.no_grad()
@@ -196,7 +210,7 @@ def update_ema(ema: nn.Module, model: nn.Module, decay: float) -> None:
     torch._foreach_lerp_(list(ema.parameters()), list(model.parameters()), 1 - decay)
 
 
-def _probe(model: nn.Module, job: Job, process: DDIMScheduler, data: tuple[Tensor, Tensor]) -> dict[str, Any]:
+def _probe(model: nn.Module, job: Job, process: DDIMScheduler, data: Items) -> dict[str, Any]:
     """r_i by depth (None while no gradient reaches the states), share of states supervised, and how strongly.
 
     Measured on one batch, the same at every log line and in every twin, so that what changes is the network. Of runs

@@ -12,17 +12,19 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rdm import paths
+from rdm.checkpoints import published_file
 from rdm.distributed import joined
 from rdm.latents import stage as latents
 from rdm.models.cost import forward_flops
 from rdm.models.gates import attach_gates, gates_of, load_gates, save_gates, split_state
 from rdm.models.latte import Latte
+from rdm.models.published import load_published
 from rdm.models.zoo import build_network, start_from_frames
 from rdm.params import Experiment, schema
 from rdm.params.dependencies import make_train, of_train, start_of
-from rdm.params.schema import Baseline, FineTuned
+from rdm.params.schema import Denoiser, FineTuned, Optimisation, PublishedBaseline
 from rdm.progress import is_first
-from rdm.provenance.files import canonical_json
+from rdm.provenance.files import canonical_json, file_digest
 from rdm.provenance.manifest import Artefact, Recipe, build, is_current, read
 from rdm.randomness import seed_of
 from rdm.runtime import prepare
@@ -42,15 +44,21 @@ class TrainedRun:
 
 def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
     """Train the run `name` (`<experiment>-<system>-s<seed>`); returns its folder."""
-    baseline = experiment.baseline(experiment.find_run(name)[0])
+    system, _ = experiment.find_run(name)
+    baseline = experiment.baseline(system)
     data = _training_data(latents.load(experiment, baseline.latents), baseline)
     inputs = {"latents": data.artefact.digest}
     start = start_of(experiment, name)
     if start is not None:
         inputs["start"] = _open(experiment, start).digest
+    if isinstance(baseline, PublishedBaseline) and start is None:
+        inputs["weights"] = file_digest(published_file(Path(baseline.weights)))
     recipe = Recipe("train", of_train(experiment, name), inputs)
     folder = paths.train(name)
     if is_current(folder, recipe, make_train(name), overwrite):
+        return folder
+    if isinstance(experiment.systems[system], PublishedBaseline):
+        _import(experiment, name, recipe, data)
         return folder
     device = prepare(experiment)
     with joined(device):
@@ -72,29 +80,53 @@ def _train(experiment: Experiment, name: str, recipe: Recipe, data: latents.Late
     # the gated run and its control see the same batches and noise
     stream = seed_of(seed, "fine-tune" if isinstance(entry, FineTuned) else "train")
     digest, state_path = f"{recipe.digest}-{device.type}", paths.train_state(name)
-    job = Job(
-        entry, baseline.diffusion, entry.gates, data.latents, data.labels, data.classes, stream, digest, state_path
-    )
+    assert isinstance(entry, Optimisation)
+    what = entry, baseline.diffusion, entry.gates, data.latents, data.labels, data.classes
+    job = Job(*what, stream, digest, state_path, data.spread)
     if not is_first():
         fit(network, job, device)
         return
     with build(paths.train(name), recipe) as (scratch, facts):
-        facts |= {"parameters": sum(p.numel() for p in network.parameters()), "device": device.type}
-        facts["forward_flops"] = forward_flops(network, shape)
+        facts |= _facts(experiment, name, network, shape) | {"device": device.type}
         state = fit(network, job, device)
         _write(state, scratch)
-        config = {"network": baseline.network.model_dump(), "latent_shape": shape, "classes": data.classes}
-        (scratch / "config.json").write_text(canonical_json(config), encoding="utf-8")
-        facts |= {"system": system, "seed": seed, "step": state.step}
+        _write_config(baseline, shape, data.classes, scratch)
+        facts["step"] = state.step
     state_path.unlink(missing_ok=True)
 
 
-def _training_data(data: latents.Latents, baseline: Baseline) -> latents.Latents:
+def _import(experiment: Experiment, name: str, recipe: Recipe, data: latents.Latents) -> None:
+    """Write published weights as a run's folder. Raises UsageError if they are not those of the declared network."""
+    system, seed = experiment.find_run(name)
+    entry, shape = experiment.systems[system], list(data.latents.shape[1:])
+    assert isinstance(entry, PublishedBaseline)
+    network = build_network(entry.network, shape, data.classes, seed)
+    load_published(network, Path(entry.weights))
+    with build(paths.train(name), recipe) as (scratch, facts):
+        facts |= _facts(experiment, name, network, shape) | {"device": "cpu", "step": 0}
+        _write_weights(network, scratch, None)
+        (scratch / "log.jsonl").touch()
+        _write_config(entry, shape, data.classes, scratch)
+
+
+def _facts(experiment: Experiment, name: str, network: nn.Module, shape: list[int]) -> dict[str, Any]:
+    system, seed = experiment.find_run(name)
+    parameters = sum(p.numel() for p in network.parameters())
+    return {"system": system, "seed": seed, "parameters": parameters, "forward_flops": forward_flops(network, shape)}
+
+
+def _write_config(baseline: Denoiser, shape: list[int], classes: int, folder: Path) -> None:
+    config = {"network": baseline.network.model_dump(), "latent_shape": shape, "classes": classes}
+    (folder / "config.json").write_text(canonical_json(config), encoding="utf-8")
+
+
+def _training_data(data: latents.Latents, baseline: Denoiser) -> latents.Latents:
     """Clips for a Latte; a network for images is trained on single frames."""
     if data.latents.ndim == 4 or isinstance(baseline.network, schema.Latte):
         return data
-    frames = data.latents.shape[1]
-    return replace(data, latents=data.latents.flatten(0, 1), labels=data.labels.repeat_interleave(frames))
+    frames, spread = data.latents.shape[1], None if data.spread is None else data.spread.flatten(0, 1)
+    labels = data.labels.repeat_interleave(frames)
+    return replace(data, latents=data.latents.flatten(0, 1), spread=spread, labels=labels)
 
 
 def _take_weights(network: nn.Module, weights: dict[str, Tensor]) -> None:

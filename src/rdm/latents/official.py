@@ -1,0 +1,69 @@
+"""Published autoencoders: CompVis' VQ-f4, VQ-f8 and KL-f8, and folders in diffusers' layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers.loaders import single_file_utils as diffusers_names
+
+from rdm.checkpoints import Tensors, check_names, published_file, read_tensors
+from rdm.errors import UsageError
+from rdm.latents.codec import Network, build_autoencoder
+from rdm.params.autoencoder import PublishedAutoencoder
+
+WITHIN = "first_stage_model."  # in a checkpoint of a whole latent diffusion model
+TRAINING = "loss."  # the perceptual and adversarial losses', beside an autoencoder alone
+
+
+@torch.no_grad()
+def load_autoencoder(parameters: PublishedAutoencoder, channels: int, image_size: int) -> Network:
+    """The declared network with the published weights, in eval mode.
+
+    Raises UsageError if the weights cannot be read, or are not those of the declared network.
+    """
+    network, weights = build_autoencoder(parameters, channels, image_size), Path(parameters.weights)
+    file = published_file(weights)
+    if weights.is_dir():
+        given = type(network).from_pretrained(weights, local_files_only=True, low_cpu_mem_usage=False).state_dict()
+        unused: set[str] = set()
+    else:
+        given, unused = _convert(network, _own(read_tensors(file)))
+    ours = network.state_dict()
+    check_names(file, type(network).__name__, {*given, *unused}, ours)
+    for name, tensor in given.items():
+        if tensor.shape != ours[name].shape:
+            raise UsageError(
+                f"{file}: what becomes {name} has shape {tuple(tensor.shape)}; the parameters declare "
+                f"{tuple(ours[name].shape)}."
+            )
+    network.load_state_dict(given)
+    return network.eval()
+
+
+def _own(tensors: Tensors) -> Tensors:
+    """The autoencoder's own tensors of a checkpoint."""
+    within = {name.removeprefix(WITHIN): tensor for name, tensor in tensors.items() if name.startswith(WITHIN)}
+    return within or {name: tensor for name, tensor in tensors.items() if not name.startswith(TRAINING)}
+
+
+def _convert(network: Network, theirs: Tensors) -> tuple[Tensors, set[str]]:
+    """Their tensors under our names, and the names of those that found no place."""
+    levels = len(network.config.block_out_channels)
+    attention = {name: tensor for name, tensor in theirs.items() if ".attn." in name}  # diffusers misses these
+    others = {name: tensor for name, tensor in theirs.items() if name not in attention}
+    converted: Tensors = diffusers_names.convert_ldm_vae_checkpoint(
+        others, {"down_block_types": range(levels), "up_block_types": range(levels)}
+    )
+    for level in range(levels):
+        for half, own in ((f"encoder.down.{level}", level), (f"decoder.up.{level}", levels - 1 - level)):
+            diffusers_names.update_vae_attentions_ldm_to_diffusers(
+                [name for name in attention if name.startswith(f"{half}.attn.")],
+                converted,
+                attention,
+                {"old": f"{half}.attn", "new": f"{half.rpartition('.')[0]}_blocks.{own}.attentions"},
+            )
+    codebook = "quantize.embedding.weight"
+    converted |= {codebook: theirs[codebook]} if codebook in theirs else {}
+    used = {tensor.data_ptr() for tensor in converted.values()}
+    return converted, {name for name, tensor in theirs.items() if tensor.data_ptr() not in used}

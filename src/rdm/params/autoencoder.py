@@ -1,0 +1,51 @@
+"""The section `latents` of a parameter file."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Discriminator, Field, PositiveFloat, PositiveInt, Tag
+
+from rdm.params.section import Name, Section, by_weights
+
+
+class Codec(Section):
+    """An autoencoder of diffusers' layers and the data set that it encodes; f = 2 ** (number of block_channels - 1)."""
+
+    data: Name
+    block_channels: tuple[PositiveInt, ...]  # channels at each resolution, finest first
+    layers_per_block: PositiveInt
+    norm_groups: PositiveInt
+    latent_channels: PositiveInt
+
+    @property
+    def factor(self) -> int:
+        """By how much smaller latents are than images."""
+        return int(2 ** (len(self.block_channels) - 1))
+
+
+class Autoencoder(Codec):
+    """A VQ-VAE (van den Oord et al., 2017), trained here."""
+
+    codebook_size: PositiveInt
+    steps: PositiveInt
+    batch: PositiveInt
+    learning_rate: PositiveFloat  # the peak of a one-cycle schedule
+    l1_weight: Annotated[float, Field(ge=0)]  # loss = MSE + l1_weight * L1 + commitment
+    seed: int = 0
+
+
+class PublishedAutoencoder(Codec):
+    """A published one: latent diffusion's VQ-f4, VQ-f8 and KL-f8, or Stable Diffusion's."""
+
+    weights: str  # CompVis' checkpoint, also one that holds the U-Net, too; or a folder in diffusers' layout
+    codebook_size: PositiveInt | None = None  # None: a KL autoencoder, whose latents are drawn anew at each step
+    attention: tuple[bool, ...] | None = None  # at each resolution, finest first; None: in the middle alone
+    scale: PositiveFloat  # what its latents are multiplied by before they are learned
+    mirror: bool = False  # mirrored images are encoded, too, and learned as often
+
+
+AnyAutoencoder = Annotated[
+    Annotated[Autoencoder, Tag("<trained>")] | Annotated[PublishedAutoencoder, Tag("<published>")],
+    Discriminator(by_weights),
+]
