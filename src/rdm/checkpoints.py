@@ -29,8 +29,7 @@ def read_tensors(file: Path) -> Tensors:
 
     Raises UsageError if it cannot be read, or holds no tensors by name.
     """
-    if not file.is_file():
-        raise UsageError(f"{file} is no file; name a published checkpoint.")
+    published_file(file)
     try:
         content: Any = load_file(file) if file.suffix == ".safetensors" else _read_pickled(file)
     except pickle.UnpicklingError:
@@ -58,9 +57,8 @@ def _read_pickled(file: Path) -> Any:
         return torch.load(file, weights_only=True, map_location="cpu", mmap=True)
 
 
-def published_file(weights: Path) -> Path:
-    """The file itself, or that of a folder in diffusers' layout. Raises UsageError if it is not there."""
-    file = weights / "diffusion_pytorch_model.safetensors" if weights.is_dir() else weights
+def published_file(file: Path) -> Path:
+    """The file itself. Raises UsageError if it is not there."""
     if not file.is_file():
         raise UsageError(f"{file} is not there; `rdm models fetch` lists what is published, and downloads it.")
     return file

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rdm.diffusion.process import forward_process, training_loss
+from rdm.diffusion.process import forward_process, solver, training_loss
 from rdm.diffusion.sampling import draw_latents, guided, network_calls
 from rdm.params.schema import Diffusion, Sampler
 
@@ -55,9 +55,10 @@ def exact_model(process, target):
     [
         Sampler(steps=250, batch=16),
         Sampler(steps=250, eta=1.0, batch=16),
+        Sampler(steps=250, eta=1.0, spacing="leading", batch=16),
         Sampler(solver="dpm++", steps=30, batch=16),
     ],
-    ids=["ddim", "ddpm", "dpm++"],
+    ids=["ddim", "ddpm", "leading", "dpm++"],
 )
 def test_the_exact_score_gives_the_data_distribution(target, sampler):
     diffusion = Diffusion(target=target)
@@ -66,6 +67,21 @@ def test_the_exact_score_gives_the_data_distribution(target, sampler):
     drawn = draw_latents(model, diffusion, sampler, [4, 16, 16], torch.zeros(16, dtype=torch.int64), 9, keys)
     assert drawn.mean() == pytest.approx(MEAN, abs=0.02)
     assert drawn.std() == pytest.approx(STD, abs=0.02)
+
+
+@pytest.mark.parametrize(("count", "first"), [(250, 997), (200, 996)])
+def test_leading_timesteps_are_those_of_latent_diffusion(count, first):
+    """1, 5, ..., 997 for LDM-4's published samples, 1, 6, ..., 996 for LDM-8's; and a step by DDIM's formula."""
+    sampler = Sampler(steps=count, spacing="leading", batch=1)
+    steps = solver(Diffusion(target="epsilon"), sampler)
+    steps.set_timesteps(count)
+    assert steps.timesteps.tolist() == list(range(first, 0, -1000 // count))
+    alpha = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000), 0)
+    x, noise = torch.randn(2, 1, 4, 2, 2)
+    for t, before in ((first, alpha[first - 1000 // count]), (1, alpha[0])):
+        clean = (x - (1 - alpha[t]).sqrt() * noise) / alpha[t].sqrt()
+        expected = before.sqrt() * clean + (1 - before).sqrt() * noise
+        torch.testing.assert_close(steps.step(noise, t, x).prev_sample, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_a_sample_is_a_function_of_its_key():

@@ -11,9 +11,9 @@ from tests.conftest import ROOT
 SOURCE = ROOT / "src" / "rdm"
 FLOORS = [
     {"errors", "progress", "randomness", "paths"},
-    {"params", "devices", "parts"},
+    {"params", "devices", "parts", "checkpoints"},
     {"provenance", "diffusion", "runtime", "distributed"},
-    {"data", "containers"},
+    {"data", "containers", "downloads"},
     {"models", "latents"},
     {"train"},
     {"sample"},

@@ -1,9 +1,11 @@
 """Published autoencoders from CompVis' layout and from diffusers', and latents that are drawn anew."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import save_file
 
 from rdm.errors import UsageError
 from rdm.latents.codec import LatentCodec, encode
@@ -70,13 +72,17 @@ def test_computes_what_the_official_network_does(kind, within, stored):
     closely(network.decode(expected[:, :3]).sample, official.decode(expected[:, :3]))
 
 
-@torch.no_grad()
-def test_a_folder_of_diffusers_is_the_same(stored, tmp_path):
+def test_a_file_of_diffusers_is_the_same(stored, tmp_path):
+    """With the names of today, and with those that attention had when Stable Diffusion was published."""
     network = load_autoencoder(parameters("kl-f8", stored(checkpoint(**KINDS["kl-f8"]))), 3, 16)
-    network.save_pretrained(tmp_path / "vae")
-    again = load_autoencoder(parameters("kl-f8", tmp_path / "vae"), 3, 16)
-    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), again.parameters(), strict=True))
-    assert set(load_file(tmp_path / "vae" / "diffusion_pytorch_model.safetensors")) == set(again.state_dict())
+    today = network.state_dict()
+    names = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    old = {re.sub(r"to_q|to_k|to_v|to_out\.0", lambda m: names[m[0]], n): t.contiguous() for n, t in today.items()}
+    assert old.keys() != today.keys()
+    for file, weights in ((tmp_path / "today.safetensors", today), (tmp_path / "old.safetensors", old)):
+        save_file(weights, file)
+        again = load_autoencoder(parameters("kl-f8", file), 3, 16).state_dict()
+        assert all(torch.equal(tensor, again[name]) for name, tensor in today.items())
 
 
 def without(weights, name):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rdm.models.latte import Latte
-from rdm.models.official import import_latte
+from rdm.models.official import import_transformer
 from tests.models import official_latte
 from tests.models.small import build, run
 
@@ -13,7 +13,7 @@ SIZES = {"width": 1152, "depth": 28, "heads": 16, "patch": 2, "channels": 4, "si
 
 def imported(tmp_path, weights, heads=2):
     torch.save(weights, tmp_path / "official.pt")
-    return import_latte(tmp_path / "official.pt", heads)
+    return import_transformer(tmp_path / "official.pt", heads)
 
 
 def inputs(classes):

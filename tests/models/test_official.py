@@ -189,8 +189,8 @@ def test_files_that_hold_something_else_are_refused(place):
     with zipfile.ZipFile("bad.pt", "w") as archive:
         archive.writestr("readme", "a zip file of something else")
     fails(import_("bad.pt", "out"), 2, "bad.pt", "download it again")
-    fails(import_("nowhere.pt", "out"), 2, "nowhere.pt is no file")
-    fails(import_(".", "out"), 2, ". is no file")
+    fails(import_("nowhere.pt", "out"), 2, "nowhere.pt is not there; `rdm models fetch`")
+    fails(import_(".", "out"), 2, ". is not there")
 
 
 def test_code_in_a_file_is_not_run(place):

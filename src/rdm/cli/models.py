@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from rdm.cli.common import print_path
+from rdm.cli.common import print_path, print_rows
 
 
 def _numbers(_: click.Context, option: click.Parameter, value: str) -> tuple[int, ...]:
@@ -44,3 +44,21 @@ def models_import(file: Path, folder: Path, heads: tuple[int, ...]) -> None:
     from rdm.models import published
 
     print_path(published.convert(file, folder, heads))
+
+
+@models.command("fetch")
+@click.argument("name", required=False)
+@click.option("--folder", type=click.Path(path_type=Path), default="data", show_default=True, help="Where files go.")
+@click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
+def models_fetch(name: str | None, folder: Path, as_json: bool) -> None:
+    """Download the published weights NAME, and verify them; without NAME, list what there is.
+
+    An interrupted download goes on where it stopped. Where no digest was published, that of the first download is kept
+    beside the file, and holds from then on.
+    """
+    from rdm.models import registry
+
+    if name is None:
+        print_rows(registry.rows(), as_json)
+    else:
+        print_path(registry.fetch_weights(name, folder))

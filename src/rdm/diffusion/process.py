@@ -31,6 +31,13 @@ def solver(
         return DDPMScheduler(**spacing, variance_type="learned_range", clip_sample=False)
     if sampler.solver == "dpm++":
         return DPMSolverMultistepScheduler(**_betas(diffusion), algorithm_type="dpmsolver++", solver_order=2)
+    if sampler.spacing == "leading":  # LDM's: one later than DDIM's own, and the last step ends at the first beta
+        return DDIMScheduler(
+            **_betas(diffusion) | {"timestep_spacing": "leading"},
+            steps_offset=1,
+            set_alpha_to_one=False,
+            clip_sample=False,
+        )
     return forward_process(diffusion)
 
 

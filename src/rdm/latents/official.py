@@ -1,4 +1,4 @@
-"""Published autoencoders: CompVis' VQ-f4, VQ-f8 and KL-f8, and folders in diffusers' layout."""
+"""Published autoencoders: CompVis' VQ-f4, VQ-f8 and KL-f8, and those of diffusers, as Stable Diffusion's."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rdm.latents.codec import Network, build_autoencoder
 from rdm.params.autoencoder import PublishedAutoencoder
 
 WITHIN = "first_stage_model."  # in a checkpoint of a whole latent diffusion model
+OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 TRAINING = "loss."  # the perceptual and adversarial losses', beside an autoencoder alone
 
 
@@ -22,13 +23,8 @@ def load_autoencoder(parameters: PublishedAutoencoder, channels: int, image_size
 
     Raises UsageError if the weights cannot be read, or are not those of the declared network.
     """
-    network, weights = build_autoencoder(parameters, channels, image_size), Path(parameters.weights)
-    file = published_file(weights)
-    if weights.is_dir():
-        given = type(network).from_pretrained(weights, local_files_only=True, low_cpu_mem_usage=False).state_dict()
-        unused: set[str] = set()
-    else:
-        given, unused = _convert(network, _own(read_tensors(file)))
+    network, file = build_autoencoder(parameters, channels, image_size), published_file(Path(parameters.weights))
+    given, unused = _convert(network, _own(read_tensors(file)))
     ours = network.state_dict()
     check_names(file, type(network).__name__, {*given, *unused}, ours)
     for name, tensor in given.items():
@@ -41,6 +37,13 @@ def load_autoencoder(parameters: PublishedAutoencoder, channels: int, image_size
     return network.eval()
 
 
+def _present_name(name: str) -> str:
+    """diffusers' name of today; its attention had other ones when Stable Diffusion's autoencoders were published."""
+    for old, new in OLD_ATTENTION.items():
+        name = name.replace(f".{old}.", f".{new}.")
+    return name
+
+
 def _own(tensors: Tensors) -> Tensors:
     """The autoencoder's own tensors of a checkpoint."""
     within = {name.removeprefix(WITHIN): tensor for name, tensor in tensors.items() if name.startswith(WITHIN)}
@@ -49,6 +52,8 @@ def _own(tensors: Tensors) -> Tensors:
 
 def _convert(network: Network, theirs: Tensors) -> tuple[Tensors, set[str]]:
     """Their tensors under our names, and the names of those that found no place."""
+    if any(name.startswith("encoder.down_blocks.") for name in theirs):
+        return {_present_name(name): tensor for name, tensor in theirs.items()}, set()
     levels = len(network.config.block_out_channels)
     attention = {name: tensor for name, tensor in theirs.items() if ".attn." in name}  # diffusers misses these
     others = {name: tensor for name, tensor in theirs.items() if name not in attention}

@@ -38,7 +38,7 @@ class Autoencoder(Codec):
 class PublishedAutoencoder(Codec):
     """A published one: latent diffusion's VQ-f4, VQ-f8 and KL-f8, or Stable Diffusion's."""
 
-    weights: str  # CompVis' checkpoint, also one that holds the U-Net, too; or a folder in diffusers' layout
+    weights: str  # CompVis' checkpoint, also one that holds the U-Net, too; or a safetensors file of diffusers
     codebook_size: PositiveInt | None = None  # None: a KL autoencoder, whose latents are drawn anew at each step
     attention: tuple[bool, ...] | None = None  # at each resolution, finest first; None: in the middle alone
     scale: PositiveFloat  # what its latents are multiplied by before they are learned

@@ -104,7 +104,7 @@ class Table1(Section):
     """Images: FID, sFID and IS."""
 
     score: Name
-    picture: Name  # the sampler whose images are shown side by side
+    picture: Distinct[Name]  # of each gated system the images by the first of these samplers that a row of it has
     rows: tuple[Row, ...]
 
 

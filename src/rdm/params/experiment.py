@@ -179,6 +179,10 @@ class Experiment(Section):
             wanted.add(seventh.sampler)
         return sorted(wanted)
 
+    def pictured(self, gated: str) -> str | None:
+        """The sampler by which Table 1's picture shows a gated system; None if no row of it has one of these."""
+        return next((name for name in self.tables.table1.picture if name in self.samplers_of(gated)), None)
+
     def arms_of(self, gated: str) -> dict[str, str]:
         """What the effect of a gated system is taken apart into: a label for each of its twins and itself."""
         gates = self.train.gated[gated].gates

@@ -107,14 +107,15 @@ def _check_sampled(experiment: Experiment, where: str, system: str, name: str) -
 
 
 def _check_picture(experiment: Experiment) -> None:
-    """Table 1's picture shows systems that are sampled by its sampler."""
+    """Table 1's picture shows each gated system, and its start, by a sampler of both."""
     first = experiment.tables.table1
-    declared("tables.table1.picture", first.picture, experiment.sample)
+    for name in first.picture:
+        declared("tables.table1.picture", name, experiment.sample)
     for name in {row.system for row in first.rows if row.system in experiment.train.gated}:
-        for system in (name, experiment.train.gated[str(name)].start):
-            if first.picture not in experiment.samplers_of(system):
+        for system in (str(name), experiment.train.gated[str(name)].start):
+            if experiment.pictured(str(name)) not in experiment.samplers_of(system):
                 raise ParameterError(
-                    f"tables.table1.picture: no row samples {system!r} with {first.picture!r}; add one."
+                    f"tables.table1.picture: no row samples {system!r} with {' or '.join(first.picture)}; add one."
                 )
 
 

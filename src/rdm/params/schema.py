@@ -241,6 +241,8 @@ class Sampler(Section):
     guidance: Annotated[float, Field(ge=1)] = 1.0  # classifier-free guidance scale; 1 means none
     guided_channels: PositiveInt | None = None  # guidance acts on the first so many channels (DiT: 3); None: on all
     eta: Annotated[float, Field(ge=0, le=1)] = 0.0
+    # ddim's timesteps of 1000 in 250: trailing 999, 995, ..., 3; leading 997, 993, ..., 1, as LDM's published samples
+    spacing: Literal["trailing", "leading"] = "trailing"
     batch: PositiveInt  # items per network call
     step: PositiveInt | None = None  # of the training: the weights of this snapshot; None: those of the end
 
@@ -249,6 +251,8 @@ class Sampler(Section):
         """An eta that the solver would ignore is refused: dpm++ is deterministic here, ddpm always ancestral."""
         if self.solver != "ddim" and self.eta > 0:
             raise ValueError("eta is for solver: ddim")
+        if self.solver != "ddim" and self.spacing != "trailing":
+            raise ValueError("spacing is for solver: ddim")
         if self.guided_channels is not None and self.guidance == 1:
             raise ValueError("guided_channels would change nothing at guidance 1; leave it out")
         return self

@@ -27,12 +27,14 @@ def draw_samples(experiment: Experiment, path: Path) -> Path:
     """The same seeds and labels side by side: per gated system of Table 1 a line for its start, control, and itself."""
     rows = {row.system for row in experiment.tables.table1.rows}
     shown = [gated for gated in experiment.train.gated if gated in rows]
-    sampler, seed, lines = experiment.tables.table1.picture, _first_seed(experiment, shown), []
-    for gated in shown:
+    samplers = {gated: str(experiment.pictured(gated)) for gated in shown}
+    seed, lines = _first_seed(experiment, shown), []
+    for gated, sampler in samplers.items():
         for label, system in _arms(experiment, gated).items():
             samples = store.load(experiment, paths.run_name(experiment.name, system, seed), sampler)
             lines.append((f"{gated}: {label}", _first_of_each_class(samples)))
-    title = f"{experiment.name}: the same seed ({seed}) and labels in every line, sampler {sampler!r}"
+    how = ", ".join(map(repr, dict.fromkeys(samplers.values())))
+    title = f"{experiment.name}: the same seed ({seed}) and labels in every line, sampler {how}"
     return _draw_lines(lines, title, path)
 
 
