@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rdm.diffusion.process import forward_process, solver, training_loss
-from rdm.diffusion.sampling import draw_latents, guided, network_calls
+from rdm.diffusion.sampling import draw_latents, guided
 from rdm.params.schema import Diffusion, Sampler
 
 MEAN, STD = 0.7, 0.4
@@ -124,8 +124,8 @@ def test_guidance():
     plain, guiding = Sampler(steps=5, batch=1), Sampler(steps=5, guidance=1.5, batch=1)
     assert guided(constant, latents, torch.tensor(1), labels, 7, plain).flatten().tolist() == [13, 14]
     assert guided(constant, latents, torch.tensor(1), labels, 7, guiding).flatten().tolist() == [11, 12.5]
-    assert network_calls(plain) == 5
-    assert network_calls(guiding) == 10
+    assert plain.network_calls == 5
+    assert guiding.network_calls == 10
 
 
 @pytest.mark.parametrize("frames", [(), (5,)], ids=["images", "clips"])

@@ -154,7 +154,7 @@ def test_every_shipped_file_is_valid(name):
         (lambda c: c["data"].update(more=VIDEOS | {"seed": 1}), "seed would change nothing with offset: first"),
         (lambda c: c.update(published={"x": {"data": "more", "path": "y"}}), "'more' is not declared"),
         (lambda c: c.update(protocols={}), "name a protocol in each score's .protocol."),
-        (lambda c: c["tables"]["table1"].update(picture="guided"), "tables.table1.picture: no row"),
+        (lambda c: c["tables"]["table1"].update(picture=["guided"]), "tables.table1.picture: no row"),
         (
             lambda c: c["train"]["baselines"]["dit"]["network"].update(heads=3),
             "width: 16 is not a multiple of 3 .heads",

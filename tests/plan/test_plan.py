@@ -1,6 +1,8 @@
 """What is counted beforehand: against published numbers, closed forms, and what a real network holds."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -11,9 +13,9 @@ from rdm.cli import main
 from rdm.models.cost import forward_flops
 from rdm.models.zoo import build_network
 from rdm.params import schema
-from rdm.plan import cost, stage
+from rdm.plan import cost, counted, stage
 from tests.conftest import CI, ROOT
-from tests.models.small import CLASSES, NETWORKS, shape_of
+from tests.models.small import CLASSES, NETWORKS, SHAPE, shape_of
 
 XL = schema.DiT(kind="dit", width=1152, depth=28, heads=16, patch=2, frequency_shift=0)
 
@@ -46,6 +48,37 @@ def test_a_training_is_dealt_to_the_fewest_gpus_that_hold_it():
     one = cost.Cost(parameters=10, forward_flops=0, kept_bytes=100)
     for capacity, expected in ((10_000, (200 + 6400, 1)), (3500, (200 + 3200, 2)), (900, (200 + 400, 16))):
         assert stage.Plan(experiment, {}, capacity)._fit(one, 64) == expected
+
+
+def test_what_was_counted_is_what_would_be_counted_now():
+    """workflow/scripts/count_costs.py has run since a network was added or changed."""
+    for name in ("ci", "digits"):
+        experiment = params.load(ROOT / "params" / f"{name}.yaml")
+        plan = stage.Plan(experiment, {}, 0)
+        for system in experiment.systems:
+            what = experiment.baseline(system).network, plan.shape_of(system), plan.classes_of(system)
+            assert counted.network_key(*what) in counted._counted()
+        assert counted.of_network(*what) == cost.of_network(*what)  # the last one; all take a minute
+        for autoencoder in experiment.latents.values():
+            data = experiment.data[autoencoder.data]
+            assert counted.of_autoencoder(autoencoder, 1, data.image_size) == cost.of_autoencoder(
+                autoencoder, 1, data.image_size
+            )
+
+
+def test_the_paper_is_planned_without_torch():
+    items = [f"--items={name}=1000" for name in ("imagenet", "ucf101", "skytimelapse", "taichi-hd")]
+    command = ["rdm", "plan", "--params", "params/paper.yaml", *items]
+    code = f"import sys; sys.argv = {command!r}; from rdm.cli import main; main(standalone_mode=False)"
+    checked = f"{code}; assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", checked], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "in all" in done.stdout
+
+
+def test_what_is_new_is_counted(monkeypatch):
+    monkeypatch.setattr(counted, "_counted", dict)
+    assert counted.of_network(NETWORKS["dit"], SHAPE, CLASSES) == cost.of_network(NETWORKS["dit"], SHAPE, CLASSES)
 
 
 def rows(*arguments):

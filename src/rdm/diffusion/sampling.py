@@ -62,8 +62,3 @@ def guided(
         return mixed
     free = sampler.guided_channels or latents.shape[-3]
     return torch.cat([mixed.narrow(-3, 0, free), conditional[..., free:, :, :]], dim=-3)
-
-
-def network_calls(sampler: Sampler) -> int:
-    """NFE: network evaluations per sample, two per step under guidance."""
-    return sampler.steps * (1 if sampler.guidance == 1 else 2)

@@ -246,6 +246,11 @@ class Sampler(Section):
     batch: PositiveInt  # items per network call
     step: PositiveInt | None = None  # of the training: the weights of this snapshot; None: those of the end
 
+    @property
+    def network_calls(self) -> int:
+        """NFE: network evaluations per sample, two per step under guidance."""
+        return self.steps * (1 if self.guidance == 1 else 2)
+
     @model_validator(mode="after")
     def noise_needs_ddim(self) -> Sampler:
         """An eta that the solver would ignore is refused: dpm++ is deterministic here, ddpm always ancestral."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,23 +15,7 @@ from rdm.models.cost import forward_flops
 from rdm.models.zoo import build_network
 from rdm.params import schema
 from rdm.params.autoencoder import AnyAutoencoder
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Of one item in float32.
-
-    forward_flops: a multiply-add counts as two. kept_bytes: what the forward pass keeps for the backward pass.
-    """
-
-    parameters: int
-    forward_flops: int
-    kept_bytes: int
-
-    @property
-    def training_flops(self) -> int:
-        """Forward and backward: the backward pass has two matrix products for each of the forward pass."""
-        return 3 * self.forward_flops
+from rdm.plan.counted import AutoencoderCost, Cost
 
 
 def of_network(parameters: schema.DiT | schema.UNet, shape: list[int], classes: int) -> Cost:
@@ -43,8 +26,8 @@ def of_network(parameters: schema.DiT | schema.UNet, shape: list[int], classes: 
     return Cost(_count(network), forward_flops(network, shape), _kept(network, lambda: network(*inputs)))
 
 
-def of_autoencoder(parameters: AnyAutoencoder, channels: int, size: int) -> tuple[Cost, int, int]:
-    """An autoencoder on one image; the FLOPs of its encoder; those of its decoder."""
+def of_autoencoder(parameters: AnyAutoencoder, channels: int, size: int) -> AutoencoderCost:
+    """An autoencoder on one image of so many channels and pixels a side."""
     with torch.device("meta"):
         network = build_autoencoder(parameters, channels, size)
         image = torch.zeros(1, channels, size, size)
@@ -52,7 +35,7 @@ def of_autoencoder(parameters: AnyAutoencoder, channels: int, size: int) -> tupl
     encoder = _flops(lambda: encode(network, image))
     decoder = _flops(lambda: network.decode(latents))
     kept = _kept(network, lambda: network.decode(encode(network, image)[:, : parameters.latent_channels]))
-    return Cost(_count(network), encoder + decoder, kept), encoder, decoder
+    return AutoencoderCost(_count(network), encoder + decoder, kept, encoder, decoder)
 
 
 def _count(network: nn.Module) -> int:

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from rdm import paths
-from rdm.diffusion.sampling import network_calls
 from rdm.errors import UsageError, nearest
 from rdm.params import Experiment, schema
 from rdm.params.autoencoder import Autoencoder
 from rdm.params.evaluation import Classifier
-from rdm.plan.cost import Cost, of_autoencoder, of_network
+from rdm.plan.counted import AutoencoderCost, Cost, of_autoencoder, of_network
 from rdm.provenance import graph
 from rdm.provenance.graph import Job
 
@@ -48,7 +47,6 @@ class Plan:
             name = min(unknown)
             raise UsageError(f"--items {name}: there is no such data set; {nearest(name, experiment.data)}")
         self.experiment, self.given, self.capacity = experiment, items, capacity
-        self._costs: dict[str, Cost] = {}
 
     def jobs(self) -> list[tuple[Job, Work]]:
         """All that the tables and figures need, as Snakemake would run them."""
@@ -90,7 +88,7 @@ class Plan:
 
     def _autoencoder(self, job: Job) -> Work:
         parameters = self.experiment.latents[job.names[0]]
-        cost, _, _ = self._codec(job.names[0])
+        cost = self._codec(job.names[0])
         if not isinstance(parameters, Autoencoder):
             return Work(disk=4 * cost.parameters)
         flops = cost.training_flops * parameters.batch * parameters.steps
@@ -99,16 +97,16 @@ class Plan:
     def _latents(self, job: Job) -> Work:
         [name] = job.names
         dataset = self.experiment.latents[name].data
-        cost, encoder, _ = self._codec(name)
+        cost = self._codec(name)
         images = self.items(dataset) * self._frames[dataset]
         numbers = images * math.prod(self._shape(name)[-3:])
         parameters = self.experiment.latents[name]
         copies = 2 if getattr(parameters, "mirror", False) else 1
         # means and deviations in two bytes each, or latents in four
-        return Work(encoder * images * copies, 4 * numbers * copies, 4 * cost.parameters)
+        return Work(cost.encoder_flops * images * copies, 4 * numbers * copies, 4 * cost.parameters)
 
-    def _codec(self, name: str) -> tuple[Cost, int, int]:
-        """An autoencoder, and the FLOPs of encoding and of decoding an image."""
+    def _codec(self, name: str) -> AutoencoderCost:
+        """An autoencoder on an image of its data set."""
         parameters = self.experiment.latents[name]
         data = self.experiment.data[parameters.data]
         return of_autoencoder(parameters, CHANNELS.get(data.source, 3), data.image_size)
@@ -121,16 +119,15 @@ class Plan:
         return [*([frames] if frames > 1 else []), autoencoder.latent_channels, size, size]
 
     def _cost(self, system: str) -> Cost:
+        return of_network(self.experiment.baseline(system).network, self.shape_of(system), self.classes_of(system))
+
+    def shape_of(self, system: str) -> list[int]:
+        """Of one item that a system's network takes."""
         baseline = self.experiment.baseline(system)
         shape = self._shape(baseline.latents)
-        if not isinstance(baseline.network, schema.Latte):
-            shape = shape[-3:]
-        key = f"{baseline.network!r} {shape} {self._classes(system)}"
-        if key not in self._costs:
-            self._costs[key] = of_network(baseline.network, shape, self._classes(system))
-        return self._costs[key]
+        return shape if isinstance(baseline.network, schema.Latte) else shape[-3:]
 
-    def _classes(self, system: str) -> int:
+    def classes_of(self, system: str) -> int:
         """Labels of a system's data set; before photographs or videos are read, ImageNet's and UCF-101's."""
         data = self.experiment.data[self.experiment.data_of(system)]
         return {"folder": 1000, "videos": 101}.get(data.source, 10) if getattr(data, "labelled", True) else 0
@@ -156,9 +153,9 @@ class Plan:
         experiment, (system, _) = self.experiment, self.experiment.find_run(job.names[0])
         dataset, cost = experiment.data_of(system), self._cost(system)
         samples = experiment.dealing(dataset).samples
-        _, _, decoder = self._codec(experiment.baseline(system).latents)
+        decoder = self._codec(experiment.baseline(system).latents).decoder_flops
         samplers = [experiment.samplers[name] for name in experiment.samplers_of(system)]
-        calls = sum(network_calls(sampler) for sampler in samplers)
+        calls = sum(sampler.network_calls for sampler in samplers)
         flops = samples * (calls * cost.forward_flops + len(samplers) * self._frames[dataset] * decoder)
         return Work(flops, len(samplers) * samples * self._pixels(dataset), 4 * cost.parameters)
 

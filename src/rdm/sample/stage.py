@@ -12,7 +12,7 @@ import torch
 from rdm import paths
 from rdm.data import stage as data
 from rdm.data.previews import write_preview
-from rdm.diffusion.sampling import draw_latents, network_calls
+from rdm.diffusion.sampling import draw_latents
 from rdm.errors import UsageError
 from rdm.latents import stage as latents
 from rdm.latents.codec import LatentCodec
@@ -97,7 +97,7 @@ def run(experiment: Experiment, name: str, overwrite: bool = False, part: Part |
         with build(folder, recipe) as (scratch, facts):
             for shard in _draw_shards(drawing, shards, Part(1, 1)):
                 shutil.copy(shard, scratch)
-            nfe = network_calls(drawing.sampler)
+            nfe = drawing.sampler.network_calls
             facts |= {"seed": seed, "samples": len(drawing.labels), "nfe": nfe, "device": device.type}
             if len(drawing.trained.latent_shape) == 4:
                 _write_previews(name, sampler, shards)

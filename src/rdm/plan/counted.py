@@ -1,0 +1,82 @@
+"""What networks cost, looked up where it was counted before: counting takes torch, and of large networks a minute.
+
+counted.json is written by `python workflow/scripts/count_costs.py params/*.yaml`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from rdm.params import schema
+from rdm.params.autoencoder import AnyAutoencoder
+from rdm.provenance.files import digest
+
+FILE = Path(__file__).with_name("counted.json")
+WITHOUT_COST = {"label_std", "block_scale", "frequency_shift"}  # of a network
+ARCHITECTURE = ("block_channels", "layers_per_block", "norm_groups", "latent_channels", "codebook_size", "attention")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one item in float32.
+
+    forward_flops: a multiply-add counts as two. kept_bytes: what the forward pass keeps for the backward pass.
+    """
+
+    parameters: int
+    forward_flops: int
+    kept_bytes: int
+
+    @property
+    def training_flops(self) -> int:
+        """Forward and backward: the backward pass has two matrix products for each of the forward pass."""
+        return 3 * self.forward_flops
+
+
+@dataclass(frozen=True)
+class AutoencoderCost(Cost):
+    """Of one image, both ways and each way."""
+
+    encoder_flops: int
+    decoder_flops: int
+
+
+def of_network(parameters: schema.DiT | schema.UNet, shape: list[int], classes: int) -> Cost:
+    """A denoiser on latents of this shape, (C, h, w) or (T, C, h, w)."""
+    known = _counted().get(network_key(parameters, shape, classes))
+    if known:
+        return Cost(**known)
+    from rdm.plan import cost
+
+    return cost.of_network(parameters, shape, classes)
+
+
+def of_autoencoder(parameters: AnyAutoencoder, channels: int, size: int) -> AutoencoderCost:
+    """An autoencoder on one image of so many channels and pixels a side."""
+    known = _counted().get(autoencoder_key(parameters, channels, size))
+    if known:
+        return AutoencoderCost(**known)
+    from rdm.plan import cost
+
+    return cost.of_autoencoder(parameters, channels, size)
+
+
+def network_key(parameters: schema.DiT | schema.UNet, shape: list[int], classes: int) -> str:
+    """What its cost depends on, as a digest."""
+    return digest({"network": parameters.model_dump(exclude=WITHOUT_COST), "shape": shape, "classes": classes})
+
+
+def autoencoder_key(parameters: AnyAutoencoder, channels: int, size: int) -> str:
+    """What its cost depends on, as a digest."""
+    values = {name: getattr(parameters, name, None) for name in ARCHITECTURE}
+    return digest({"autoencoder": values, "channels": channels, "size": size})
+
+
+@cache
+def _counted() -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))
+    return found
