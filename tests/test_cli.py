@@ -24,6 +24,7 @@ VERBS = [
     "figures",
     "gates",
     "models",
+    "datasets",
     "params",
 ]
 

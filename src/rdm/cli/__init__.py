@@ -21,6 +21,7 @@ from rdm.cli.common import (
     print_path,
 )
 from rdm.cli.container import container
+from rdm.cli.datasets import datasets
 from rdm.cli.gates import gates
 from rdm.cli.models import models
 from rdm.cli.params import params
@@ -38,8 +39,8 @@ def main() -> None:
     data -> autoencoder -> latents -> train -> sample -> score -> tables
                            extractor ------------------^
 
-    `gates` and `figures` look into what was trained; `models` imports published weights; `container` builds the image
-    for `snakemake --use-singularity`.
+    `gates` and `figures` look into what was trained; `models` imports published weights, `datasets` says where the
+    paper's data are; `container` builds the image for `snakemake --use-singularity`.
 
     Every verb reads a parameter file and the results of the verbs before it, below the folder results/.
     `snakemake --cores all results/table1.csv` runs them all. Exit codes: 0 done, 1 failed, 2 wrong usage.
@@ -219,6 +220,7 @@ def unlock(params_file: str) -> None:
 
 
 main.add_command(container)
+main.add_command(datasets)
 main.add_command(gates)
 main.add_command(models)
 main.add_command(params)

@@ -1,0 +1,59 @@
+"""`rdm datasets`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from rdm.cli.common import print_rows
+
+folder_option = click.option(
+    "--folder", type=click.Path(path_type=Path), help="Where it lies; default: where params/paper.yaml looks for it."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
+
+
+@click.group()
+def datasets() -> None:
+    """The paper's data sets: where they come from, under which terms, and whether all of one is there.
+
+    `rdm data` then stores the ones that a parameter file names.
+    """
+
+
+@datasets.command("list")
+@json_option
+def datasets_list(as_json: bool) -> None:
+    """List them with size, licence and address."""
+    from rdm.data import published
+
+    print_rows(published.rows(), as_json)
+
+
+@datasets.command("fetch")
+@click.argument("name")
+@folder_option
+def datasets_fetch(name: str, folder: Path | None) -> None:
+    """Download of NAME what may be downloaded, and say what is left to do by hand.
+
+    An interrupted download goes on where it stopped.
+    """
+    from rdm.data import published
+
+    dataset = published.find(name)
+    click.echo(f"{dataset.what}; {dataset.gigabytes} GB. Licence: {dataset.licence}.", err=True)
+    for number, step in enumerate(published.fetch_dataset(name, folder), 1):
+        click.echo(f"{number}. {step}")
+    click.echo(f"Then: rdm datasets verify {name}", err=True)
+
+
+@datasets.command("verify")
+@click.argument("name")
+@folder_option
+@json_option
+def datasets_verify(name: str, folder: Path | None, as_json: bool) -> None:
+    """Count the folders and files of NAME; the first number that is another is named."""
+    from rdm.data import published
+
+    print_rows(published.verify_dataset(name, folder), as_json)

@@ -1,0 +1,145 @@
+"""The data sets of the paper: where they come from, under which terms, and whether what lies there is all of one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rdm.downloads import fetch
+from rdm.errors import RdmError, UsageError, nearest
+
+IMAGES, FRAMES, VIDEOS = (".jpeg", ".jpg", ".png"), (".jpg", ".png"), (".avi",)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A folder of a data set. classes: its own folders; files: all below them. None: any number, but not none."""
+
+    folder: str
+    suffixes: tuple[str, ...]
+    classes: int | None
+    files: int | None
+
+
+@dataclass(frozen=True)
+class Published:
+    """A data set that others published.
+
+    url: of what may be downloaded without asking; None: nothing may. steps: what is left to do by hand.
+    """
+
+    what: str
+    folder: str  # as params/paper.yaml names it
+    gigabytes: float
+    licence: str
+    parts: tuple[Part, ...]
+    steps: tuple[str, ...]
+    url: str | None = None
+
+
+DATASETS = {
+    "imagenet": Published(
+        "ImageNet-1k (ILSVRC 2012): photographs of 1,000 classes",
+        "data/imagenet",
+        155,
+        "non-commercial research and education, after registration at image-net.org",
+        (Part("train", IMAGES, 1000, 1_281_167), Part("val", IMAGES, 1000, 50_000)),
+        (
+            "register at image-net.org, accept its terms, download ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar",
+            "unpack the first, and the tar of each class in it, to {folder}/train/<wnid>/*.JPEG",
+            "unpack the second, and sort it by the development kit's labels to {folder}/val/<wnid>/*.JPEG",
+        ),
+    ),
+    "ucf101": Published(
+        "UCF-101: 13,320 videos of 101 actions",
+        "data/UCF-101",
+        7,
+        "research; the videos are from YouTube",
+        (Part(".", VIDEOS, 101, 13_320),),
+        ("unpack UCF101.rar (with unrar or bsdtar) to {folder}, 101 folders of avi files",),
+        "https://www.crcv.ucf.edu/data/UCF101/UCF101.rar",
+    ),
+    "skytimelapse": Published(
+        "SkyTimelapse: videos of moving clouds, as frames",
+        "data/sky_timelapse",
+        29,
+        "none stated by its authors; the copy at maxin-cn/SkyTimelapse is tagged Apache-2.0",
+        (Part("sky_train", FRAMES, None, None),),
+        (
+            "unzip sky_timelapse.zip to {folder}; its folder sky_train holds two levels of folders of frames",
+            "remove the empty folders and sky_train/z6Yr7KDZhm0, which is damaged",
+        ),
+        "https://huggingface.co/datasets/maxin-cn/SkyTimelapse/resolve/main/sky_timelapse.zip",
+    ),
+    "taichi-hd": Published(
+        "Taichi-HD: videos of Tai Chi at 256x256, as frames",
+        "data/taichi-hd",
+        107,
+        "of the videos, from YouTube, none is stated; the copy at maxin-cn/Taichi-HD is tagged Apache-2.0",
+        (Part("frames/train", FRAMES, None, None),),
+        (
+            "download all parts of the split zip file from huggingface.co/datasets/maxin-cn/Taichi-HD",
+            "join them (`zip -s 0 PARTS.zip --out whole.zip`) and unzip, so that {folder}/frames/train holds a folder "
+            "of frames for each video",
+        ),
+    ),
+}
+
+
+def find(name: str) -> Published:
+    """The data set of this name. Raises UsageError if there is none."""
+    if name not in DATASETS:
+        raise UsageError(f"There is no published data set {name!r}; {nearest(name, DATASETS)}")
+    return DATASETS[name]
+
+
+def rows() -> list[dict[str, Any]]:
+    """What there is, a row each."""
+    return [
+        {"name": n, "what": d.what, "GB": d.gigabytes, "licence": d.licence, "download": d.url or "by hand"}
+        for n, d in DATASETS.items()
+    ]
+
+
+def fetch_dataset(name: str, folder: Path | None) -> list[str]:
+    """Download what may be downloaded; returns the steps that are left. Raises RdmError if the download fails."""
+    dataset = find(name)
+    place = folder or Path(dataset.folder)
+    if dataset.url is not None:
+        archive = place.parent / dataset.url.rsplit("/", 1)[1]
+        archive.parent.mkdir(parents=True, exist_ok=True)
+        fetch(dataset.url, archive, None)
+    return [step.format(folder=place) for step in dataset.steps]
+
+
+def verify_dataset(name: str, folder: Path | None) -> list[dict[str, Any]]:
+    """Count what lies there; returns a row per part. Raises RdmError at the first number that is another."""
+    dataset = find(name)
+    place = folder or Path(dataset.folder)
+    return [_verify(place, part, name) for part in dataset.parts]
+
+
+def _verify(place: Path, part: Part, name: str) -> dict[str, Any]:
+    folder = place / part.folder
+    if not folder.is_dir():
+        raise RdmError(f"{folder} is not there; `rdm datasets fetch {name}` says how it gets there.")
+    classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    counts = {own: sum(1 for file in _files(folder / own) if file.lower().endswith(part.suffixes)) for own in classes}
+    if part.classes is not None and len(classes) != part.classes:
+        raise RdmError(f"{folder} has {len(classes)} folders, {name} has {part.classes}; unpack it anew.")
+    empty = [own for own, count in counts.items() if not count]
+    if empty or not classes:
+        what = f"{folder / empty[0]} (and {len(empty) - 1} more) holds" if empty else f"{folder} has no folders with"
+        raise RdmError(f"{what} no {' or '.join(part.suffixes)} files; unpack it anew, or remove what is empty.")
+    files = sum(counts.values())
+    if part.files is not None and files != part.files:
+        raise RdmError(f"{folder} has {files} files, {name} has {part.files}; unpack it anew.")
+    return {"folder": str(folder), "classes": len(classes), "files": files}
+
+
+def _files(folder: Path) -> Iterator[str]:
+    for _, _, names in os.walk(folder):
+        yield from names
