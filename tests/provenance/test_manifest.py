@@ -1,6 +1,5 @@
 """Artefacts are whole or absent, verified when read, and never silently replaced."""
 
-import ast
 import json
 import os
 import subprocess
@@ -114,19 +113,41 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"a", "b", living.name}
 
 
-def test_code_digest_ignores_comments_and_docstrings(monkeypatch):
-    def digest_of(source):
-        monkeypatch.setattr(code, "_tree", lambda module: ast.parse(source))
-        code._bare_code.cache_clear()
-        return code._bare_code("rdm.any")
+@pytest.fixture
+def a_module(tmp_path, monkeypatch):
+    """Write the source of the module rdm.any, which imports others; returns its imports and digest."""
+    path = code._path
 
-    plain = digest_of("def f(x):\n    return x + 1\n")
-    assert digest_of('"""Doc."""\n\ndef f(x):  # comment\n    """Doc."""\n    return (x + 1)\n') == plain
-    assert digest_of("def f(x):\n    return x + 2\n") != plain
-    code._bare_code.cache_clear()
+    def write(source):
+        (tmp_path / "any.py").write_text(source)
+        monkeypatch.setattr(code, "_path", lambda module: tmp_path / "any.py" if module == "rdm.any" else path(module))
+        code._module.cache_clear()
+        return code._module("rdm.any")
+
+    yield write
+    code._module.cache_clear()
 
 
-def test_code_digest_follows_imports():
-    assert "rdm.models.gates" in code._imports("rdm.train.loop")
+def test_code_digest_ignores_comments_and_docstrings(a_module):
+    _, plain = a_module("def f(x):\n    return x + 1\n")
+    assert a_module('"""Doc."""\n\ndef f(x):  # comment\n    """Doc."""\n    return (x + 1)\n')[1] == plain
+    assert a_module("def f(x):\n    return x + 2\n")[1] != plain
+
+
+def test_code_digest_follows_imports(a_module, monkeypatch):
+    """Also where it is looked up, without being worked out again; and where nothing can be written."""
+    source = "from rdm.models.gates import Gating\nimport torch\n\ndef f():\n    import rdm.paths\n"
+    first = a_module(source)
+    assert first[0] == ["rdm.models.gates", "rdm.paths"]
+    parse = code.ast.parse
+    monkeypatch.setattr(code.ast, "parse", lambda _: pytest.fail("it was parsed again"))
+    assert a_module(source) == first
+    monkeypatch.setattr(code.ast, "parse", parse)
+    assert a_module(source.replace("rdm.paths", "rdm.parts"))[0] == ["rdm.models.gates", "rdm.parts"]
+    monkeypatch.setattr(code, "whole_file", lambda _: (_ for _ in ()).throw(OSError("read-only")))
+    assert a_module(source) == first
+
+
+def test_every_verb_has_a_digest_of_its_own():
     digests = {verb: code.code_digest(verb) for verb in code.ENTRY}
     assert len(set(digests.values())) == len(digests)

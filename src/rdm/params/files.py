@@ -26,6 +26,10 @@ OWN_PROTOCOLS = next(
 )
 
 
+# the same loader in C, eight times as fast, where PyYAML was built with it
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
 def load(path: str | Path) -> Experiment:
     """Read and check a parameter file; `protocols.yaml` beside it defines the protocols that it names.
 
@@ -37,10 +41,10 @@ def load(path: str | Path) -> Experiment:
         raise ParameterError(f"{path}: protocols: unknown key; name a protocol in each score's `protocol`.")
     found = content.get("score")
     scores = found if isinstance(found, dict) else {}
+    rules = path.with_name("protocols.yaml")
+    declared = _read_yaml(rules) if scores else {}
     protocols = {
-        name: _protocol(
-            path.with_name("protocols.yaml"), str(score.get("protocol")), f"{path}: score.{name}.protocol: "
-        )
+        name: _protocol(rules, declared, str(score.get("protocol")), f"{path}: score.{name}.protocol: ")
         for name, score in scores.items()
         if isinstance(score, dict)
     }
@@ -62,9 +66,9 @@ def load_protocols(path: Path, names: list[str], changes: Sequence[str]) -> dict
     changes: each `key=value`, where dots lead into a rule: `samples=5000`, `precision_recall.half=false`.
     Raises ParameterError for an unknown protocol or key, or an impossible value.
     """
-    protocols = {}
+    protocols, declared = {}, _read_yaml(path)
     for name in names:
-        protocol = _protocol(path, name, "")
+        protocol = _protocol(path, declared, name, "")
         content = protocol.model_dump()
         for change in changes:
             _change(content, change)
@@ -74,11 +78,10 @@ def load_protocols(path: Path, names: list[str], changes: Sequence[str]) -> dict
     return protocols
 
 
-def _protocol(path: Path, name: str, where: str) -> Protocol:
-    protocols = _read_yaml(path)
-    if name not in protocols:
-        raise ParameterError(f"{where}{name!r} is not in {path}; {nearest(name, protocols)}")
-    return validated(Protocol, protocols[name], f"{path}: {name}")
+def _protocol(path: Path, declared: dict[str, Any], name: str, where: str) -> Protocol:
+    if name not in declared:
+        raise ParameterError(f"{where}{name!r} is not in {path}; {nearest(name, declared)}")
+    return validated(Protocol, declared[name], f"{path}: {name}")
 
 
 def _change(content: dict[str, Any], change: str) -> None:
@@ -120,7 +123,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             f"There is no parameter file {str(path)!r}; copy one from params/, or name another with --params."
         )
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ParameterError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):

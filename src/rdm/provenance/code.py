@@ -6,10 +6,15 @@ The versions of the libraries that compute belong to it.
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
+from collections.abc import Iterator
+from importlib.util import cache_from_source
 from pathlib import Path
+
+from rdm.provenance.files import whole_file
 
 PACKAGE = Path(__file__).resolve().parents[1]
 LIBRARIES = ("diffusers", "numpy", "torch", "torch-fidelity")
@@ -30,21 +35,33 @@ ENTRY = {
 @functools.cache
 def code_digest(verb: str) -> str:
     """sha256 over the stage's modules and all they import from `rdm`, without comments and docstrings."""
-    pending, seen = [ENTRY[verb]], set[str]()
+    pending, seen = [ENTRY[verb]], dict[str, str]()
     while pending:
         module = pending.pop()
         if module not in seen:
-            seen.add(module)
-            pending += _imports(module)
+            imports, seen[module] = _module(module)
+            pending += imports
     versions = [f"{library}=={importlib.metadata.version(library)}" for library in LIBRARIES]
-    content = "\n".join(f"{module}\n{_bare_code(module)}" for module in sorted(seen))
-    content += "\n".join(versions)
-    return hashlib.sha256(content.encode()).hexdigest()
+    return hashlib.sha256("\n".join([*(f"{m} {d}" for m, d in sorted(seen.items())), *versions]).encode()).hexdigest()
 
 
 @functools.cache
-def _tree(module: str) -> ast.Module:
-    return ast.parse(_path(module).read_text(encoding="utf-8"))
+def _module(module: str) -> tuple[list[str], str]:
+    """The `rdm` modules that a module imports, and a digest of its code.
+
+    Kept beside Python's own cache of the module, since parsing everything takes a second, and each job does it.
+    """
+    path = _path(module)
+    source = path.read_bytes()
+    key, cached = hashlib.sha256(source).hexdigest(), Path(cache_from_source(str(path))).with_suffix(".digest")
+    found = cached.read_text(encoding="ascii").split("\n") if cached.is_file() else []
+    if not found or found[0] != key:
+        tree = ast.parse(source)
+        imports = [name for name in _imports(tree) if name.split(".")[0] == "rdm" and _path(name).is_file()]
+        found = [key, hashlib.sha256(_bare_code(tree).encode()).hexdigest(), *imports]
+        with contextlib.suppress(OSError), whole_file(cached) as temporary:  # an installation may be read-only
+            temporary.write_text("\n".join(found), encoding="ascii")
+    return found[2:], found[1]
 
 
 def _path(module: str) -> Path:
@@ -52,22 +69,18 @@ def _path(module: str) -> Path:
     return base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
 
 
-@functools.cache
-def _imports(module: str) -> tuple[str, ...]:
-    """The `rdm` modules that `module` imports, wherever in it the import stands."""
-    names: list[str] = []
-    for node in ast.walk(_tree(module)):
+def _imports(tree: ast.Module) -> Iterator[str]:
+    """What is imported, wherever in the module the import stands."""
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return tuple(name for name in names if name.split(".")[0] == "rdm" and _path(name).is_file())
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@functools.cache
-def _bare_code(module: str) -> str:
-    """The module's syntax tree without docstrings: comments and layout are gone already."""
-    tree = _tree(module)
+def _bare_code(tree: ast.Module) -> str:
+    """The syntax tree without docstrings: comments and layout are gone already."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
