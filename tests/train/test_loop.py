@@ -158,10 +158,10 @@ def test_gated_and_control_see_the_same_batches(job):
 
 def test_labels_are_dropped_at_the_given_rate(job):
     optimisation = job.optimisation.model_copy(update={"batch": 2000, "label_dropout": 0.3})
-    labels = draw_batch(replace(job, optimisation=optimisation), (job.latents, job.labels), 0)[3]
+    labels = draw_batch(replace(job, optimisation=optimisation), Items(job.latents, job.labels), 0)[3]
     assert (labels == CLASSES).float().mean().item() == pytest.approx(0.3, abs=0.04)
     never = job.optimisation.model_copy(update={"label_dropout": 0.0})
-    assert CLASSES not in draw_batch(replace(job, optimisation=never), (job.latents, job.labels), 0)[3]
+    assert CLASSES not in draw_batch(replace(job, optimisation=never), Items(job.latents, job.labels), 0)[3]
 
 
 def test_ema_moves_every_parameter_the_gates_too(job):

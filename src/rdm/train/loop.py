@@ -197,10 +197,10 @@ def draw_batch(job: Job, data: Items, step: int) -> tuple[Tensor, Tensor, Tensor
     )
     rows = own_rows(batch)
     items, noise, timesteps, dropped = (values[rows].to(latents.device) for values in drawn)
-    chosen = latents[items].float()
+    chosen = latents[items]
     if spread is not None:  # drawn last: whoever has none sees the same noise
         around = torch.randn(batch, *latents.shape[1:], generator=random)[rows].to(latents.device)
-        chosen = chosen + spread[items].float() * around
+        chosen = chosen.float() + spread[items].float() * around
     return chosen, noise, timesteps, labels[items].masked_fill(dropped, job.null_label)
 
 
