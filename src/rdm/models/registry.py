@@ -73,7 +73,7 @@ WEIGHTS = {
 def rows() -> list[dict[str, Any]]:
     """What there is to fetch, a row each."""
     return [
-        {"name": name, "what": w.what, "GB": round(w.size / 1e9, 1), "licence": w.licence, "url": w.url}
+        {"name": name, "what": w.what, "GB": f"{w.size / 1e9:.1f}", "licence": w.licence, "url": w.url}
         for name, w in WEIGHTS.items()
     ]
 
