@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rdm import paths
+from rdm.models.dit import DiT
 from rdm.models.gates import attach_gates, gate_parameters, gate_table, load_gates, save_gates
 from rdm.models.latte import Latte
 from rdm.train import stage
@@ -118,17 +119,18 @@ def test_a_half_precision_variant_beside_it_is_not_read(own_model):
     assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
 
 
+@pytest.mark.parametrize(("kind", "own"), [("latte", Latte), ("dit", DiT)])
 @torch.no_grad()
-def test_a_folder_of_a_latte_is_known(own_model):
+def test_a_folder_of_our_own_networks_is_known(own_model, kind, own):
     """Its class is this package's, not diffusers'; in half precision, too."""
-    build("latte").save_pretrained("clips")
-    build("latte").bfloat16().save_pretrained("half")
+    build(kind).save_pretrained("clips")
+    build(kind).bfloat16().save_pretrained("half")
     assert rdm("gates", "attach", "half", "half-gated", params=None).exit_code == 0
     gating = ("--variant", "rezero", "--unit", "branch")
     rows = json.loads(rdm("gates", "attach", "clips", "gated", *gating, "--json", params=None).output)
     assert [row["unit"] for row in rows[:2]] == ["transformer_blocks.0.attention", "transformer_blocks.0.mlp"]
-    model = load_gates(Latte.from_pretrained("gated", low_cpu_mem_usage=False), "gated/gates.safetensors")
-    assert torch.equal(run(model), run(build("latte")))
+    model = load_gates(own.from_pretrained("gated", low_cpu_mem_usage=False), "gated/gates.safetensors")
+    assert torch.equal(run(model), run(build(kind)))
     for parameter in gate_parameters(model):
         parameter.add_(0.3)
     save_gates(model, "gated/gates.safetensors")

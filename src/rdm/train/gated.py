@@ -12,6 +12,7 @@ from safetensors import safe_open
 from torch import nn
 
 from rdm.errors import ArtefactError, RdmError, UsageError
+from rdm.models.dit import DiT
 from rdm.models.export import save_diffusers
 from rdm.models.gates import attach_gates, detach_gates, fold_gates, gate_table, gates_of, load_gates, save_gates
 from rdm.models.latte import Latte
@@ -21,6 +22,7 @@ from rdm.provenance.files import whole_folder
 from rdm.train import stage
 
 GATES = "gates.safetensors"
+OWN = {kind.__name__: kind for kind in (DiT, Latte)}  # networks that diffusers does not have
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
@@ -67,7 +69,7 @@ def _load_diffusers(folder: Path) -> Any:
         raise ArtefactError(f"{folder} is no diffusers model: it has no config.json; name what save_pretrained wrote.")
     try:
         name = json.loads((folder / "config.json").read_text(encoding="utf-8"))["_class_name"]
-        kind = Latte if name == Latte.__name__ else getattr(diffusers, name)
+        kind = OWN[name] if name in OWN else getattr(diffusers, name)
         model, report = kind.from_pretrained(
             folder,
             torch_dtype=_precision(folder),
