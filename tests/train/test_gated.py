@@ -119,9 +119,11 @@ def test_a_half_precision_variant_beside_it_is_not_read(own_model):
     assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
 
 
-@pytest.mark.parametrize(("kind", "own"), [("latte", Latte), ("dit", DiT)])
+@pytest.mark.parametrize(
+    ("kind", "own", "plain"), [("latte", Latte, Latte), ("dit", DiT, diffusers.DiTTransformer2DModel)]
+)
 @torch.no_grad()
-def test_a_folder_of_our_own_networks_is_known(own_model, kind, own):
+def test_a_folder_of_our_own_networks_is_known(own_model, kind, own, plain):
     """Its class is this package's, not diffusers'; in half precision, too."""
     build(kind).save_pretrained("clips")
     build(kind).bfloat16().save_pretrained("half")
@@ -136,7 +138,7 @@ def test_a_folder_of_our_own_networks_is_known(own_model, kind, own):
     save_gates(model, "gated/gates.safetensors")
     assert json.loads(rdm("gates", "show", "gated", "--json", params=None).output) == gate_table(model)
     assert rdm("gates", "fold", "gated", "folded", params=None).exit_code == 0
-    folded = Latte.from_pretrained("folded", low_cpu_mem_usage=False)
+    folded = plain.from_pretrained("folded", low_cpu_mem_usage=False)
     torch.testing.assert_close(run(folded), run(model), atol=1e-5, rtol=1e-5)
 
 
