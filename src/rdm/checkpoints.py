@@ -74,6 +74,16 @@ def check_names(file: Path, what: str, given: Iterable[str], needed: Iterable[st
         )
 
 
+def check_shapes(file: Path, given: Tensors, needed: Tensors) -> None:
+    """Raise UsageError for a tensor of another shape than that of the same name in the network."""
+    for name, tensor in given.items():
+        if tensor.shape != needed[name].shape:
+            raise UsageError(
+                f"{file}: what becomes {name} has shape {tuple(tensor.shape)}, where {tuple(needed[name].shape)} is "
+                "needed; give the published checkpoint, and declare its sizes."
+            )
+
+
 def check_dimensions(file: Path, tensors: Tensors, dimensions: dict[str, int]) -> None:
     """Raise UsageError for a tensor from which a size is to be read, and which has another number of dimensions."""
     for name, number in dimensions.items():

@@ -7,8 +7,7 @@ from pathlib import Path
 import torch
 from diffusers.loaders import single_file_utils as diffusers_names
 
-from rdm.checkpoints import Tensors, check_names, published_file, read_tensors
-from rdm.errors import UsageError
+from rdm.checkpoints import Tensors, check_names, check_shapes, published_file, read_tensors
 from rdm.latents.codec import Network, build_autoencoder
 from rdm.params.autoencoder import PublishedAutoencoder
 
@@ -27,12 +26,7 @@ def load_autoencoder(parameters: PublishedAutoencoder, channels: int, image_size
     given, unused = _convert(network, _own(read_tensors(file)))
     ours = network.state_dict()
     check_names(file, type(network).__name__, {*given, *unused}, ours)
-    for name, tensor in given.items():
-        if tensor.shape != ours[name].shape:
-            raise UsageError(
-                f"{file}: what becomes {name} has shape {tuple(tensor.shape)}; the parameters declare "
-                f"{tuple(ours[name].shape)}."
-            )
+    check_shapes(file, given, ours)
     network.load_state_dict(given)
     return network.eval()
 

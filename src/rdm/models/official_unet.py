@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 
-from rdm.checkpoints import Tensors, check_dimensions, check_names, read_tensors
+from rdm.checkpoints import Tensors, check_dimensions, check_names, check_shapes, read_tensors
 from rdm.errors import UsageError
 from rdm.models.unet import TOKEN, CrossAttentionUNet
 from rdm.params import schema
@@ -51,12 +51,7 @@ def import_unet(file: Path, heads: tuple[int, ...]) -> CrossAttentionUNet:
     ours = network.state_dict()
     converted["label_embedding.weight"] = tensors[LABELS]
     check_names(file, "LDM", {*converted, *unused}, ours)
-    for name, tensor in converted.items():
-        if tensor.shape != ours[name].shape:
-            raise UsageError(
-                f"{file}: what becomes {name} has shape {tuple(tensor.shape)}, where the other tensors make it "
-                f"{tuple(ours[name].shape)}; give an official checkpoint."
-            )
+    check_shapes(file, converted, ours)
     network.load_state_dict(converted)
     return network
 
