@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
+import sys
 
 import torch
 from threadpoolctl import threadpool_limits
@@ -11,6 +13,8 @@ from threadpoolctl import threadpool_limits
 from rdm.devices import claim_gpus
 from rdm.errors import UsageError
 from rdm.params import DEVICE, Experiment
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's mallopt(3)
 
 
 def prepare(experiment: Experiment) -> torch.device:
@@ -22,9 +26,21 @@ def prepare(experiment: Experiment) -> torch.device:
     """
     if experiment.device in ("auto", "cuda"):
         claim_gpus()
+    keep_memory()
     torch.set_num_threads(experiment.threads)
     threadpool_limits(experiment.threads)  # BLAS: its last bits depend on the number of threads
     return choose_device(experiment.device)
+
+
+def keep_memory() -> None:
+    """Have glibc keep what is freed: giving it back at every step takes two fifths of a small 3-D network's time.
+
+    It does nothing but on Linux with glibc.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def choose_device(name: str) -> torch.device:

@@ -1,5 +1,7 @@
 """Targets and samplers against closed forms."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -141,6 +143,25 @@ def test_guidance_of_the_first_channels(frames, free):
         assert (item[..., free:, :, :] == conditional).all()
     whole = guided(constant, latents, torch.tensor(1), labels, 7, sampler.model_copy(update={"guided_channels": None}))
     assert torch.equal(whole, torch.tensor([11, 12.5]).view(-1, *[1] * (latents.ndim - 1)).expand_as(latents))
+
+
+def test_the_first_steps_are_unguided():
+    """At them the network is called for the labels alone; what is drawn differs from both extremes."""
+    diffusion, keys, labels, calls = Diffusion(target="v"), [(0, 0), (0, 1)], torch.tensor([3, 5]), []
+
+    def recorded(latents, timesteps, labels):
+        calls.append(len(latents))
+        return constant(latents, timesteps, labels)
+
+    drawn = []
+    for unguided in (0, 3):
+        sampler = Sampler(steps=4, guidance=2.0, unguided_steps=unguided, batch=2)
+        calls.clear()
+        drawn.append(draw_latents(recorded, diffusion, sampler, [4, 3, 3], labels, 9, keys))
+        assert calls == [2] * unguided + [4] * (4 - unguided)
+        assert sum(calls) == 2 * sampler.network_calls
+    plain = draw_latents(constant, diffusion, Sampler(steps=4, batch=2), [4, 3, 3], labels, 9, keys)
+    assert not any(torch.isclose(*pair).any() for pair in itertools.combinations([*drawn, plain], 2))
 
 
 def test_guided_channels_change_what_is_drawn():

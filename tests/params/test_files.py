@@ -128,6 +128,8 @@ def test_every_shipped_file_is_valid(name):
         (lambda c: c["tables"]["table2"]["rows"][0]["cells"].append({"system": "ucf-rdm", "sampler": "clips"}), "two"),
         (lambda c: c["tables"]["table2"]["columns"].update(frame_fid={"score": "x", "metric": "fid"}), "'x' is not"),
         (lambda c: c["sample"]["clips"].update(guided_channels=3), "guided_channels would change nothing"),
+        (lambda c: c["sample"]["clips"].update(unguided_steps=1), "unguided_steps would change nothing"),
+        (lambda c: c["sample"]["guided"].update(unguided_steps=2), "2 of 2 steps leave none to be guided"),
         (lambda c: c["sample"]["guided"].update(guided_channels=4), "the latents of .* have 4; name fewer"),
         (lambda c: c["figures"]["figure6"].update(base="ldm4"), "'ldm4' is no transformer"),
         (lambda c: c["figures"]["figure6"].update(base="ucf-latte"), "no transformer from random weights"),
@@ -218,7 +220,7 @@ def changed(value):
     return value / 2 if isinstance(value, float) and value <= 1 else value * 2
 
 
-CHANGED = {"log_every": 1, "guided_channels": 2}
+CHANGED = {"log_every": 1, "guided_channels": 2, "unguided_steps": 0}
 FIXED = {("name",), ("device",), ("threads",), ("seeds",)}  # tested by themselves or not values
 NAMES = {"data", "latents", "start", "source", "kind", "protocol", "picture", "rows", "extractor"}  # references
 KEYS = [

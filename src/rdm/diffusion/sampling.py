@@ -29,8 +29,10 @@ def draw_latents(
     latents = start.to(labels.device)
     steps = solver(diffusion, sampler)
     steps.set_timesteps(sampler.steps)
-    for timestep in steps.timesteps:
-        prediction = guided(model, latents, timestep.to(labels.device), labels, null_label, sampler)
+    unguided = sampler.model_copy(update={"guidance": 1.0})
+    for number, timestep in enumerate(steps.timesteps):
+        now = unguided if number < sampler.unguided_steps else sampler
+        prediction = guided(model, latents, timestep.to(labels.device), labels, null_label, now)
         if sampler.solver == "ddpm":  # diffusers looks for the learned variance along the second axis
             turned = prediction.transpose(1, -3), timestep, latents.transpose(1, -3)
             latents = steps.step(*turned, generator=generators).prev_sample.transpose(1, -3)

@@ -239,6 +239,9 @@ class Sampler(Section):
     solver: Literal["ddim", "ddpm", "dpm++"] = "ddim"
     steps: PositiveInt
     guidance: Annotated[float, Field(ge=1)] = 1.0  # classifier-free guidance scale; 1 means none
+    unguided_steps: Annotated[int, Field(ge=0)] = (
+        0  # at the start, where guidance costs variety (Kynkäänniemi et al., 2024)
+    )
     guided_channels: PositiveInt | None = None  # guidance acts on the first so many channels (DiT: 3); None: on all
     eta: Annotated[float, Field(ge=0, le=1)] = 0.0
     # ddim's timesteps of 1000 in 250: trailing 999, 995, ..., 3; leading 997, 993, ..., 1, as LDM's published samples
@@ -249,7 +252,7 @@ class Sampler(Section):
     @property
     def network_calls(self) -> int:
         """NFE: network evaluations per sample, two per step under guidance."""
-        return self.steps * (1 if self.guidance == 1 else 2)
+        return self.steps + (0 if self.guidance == 1 else self.steps - self.unguided_steps)
 
     @model_validator(mode="after")
     def noise_needs_ddim(self) -> Sampler:
@@ -258,6 +261,9 @@ class Sampler(Section):
             raise ValueError("eta is for solver: ddim")
         if self.solver != "ddim" and self.spacing != "trailing":
             raise ValueError("spacing is for solver: ddim")
-        if self.guided_channels is not None and self.guidance == 1:
-            raise ValueError("guided_channels would change nothing at guidance 1; leave it out")
+        for key in ("guided_channels", "unguided_steps"):
+            if getattr(self, key) and self.guidance == 1:
+                raise ValueError(f"{key} would change nothing at guidance 1; leave it out")
+        if self.unguided_steps >= self.steps:
+            raise ValueError(f"unguided_steps: {self.unguided_steps} of {self.steps} steps leave none to be guided")
         return self
