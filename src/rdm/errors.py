@@ -2,8 +2,10 @@
 
 RdmError               exit code 1: the work could not be done
 ├── ArtefactError      a file of an earlier stage is missing, damaged or was made with other parameters
-└── UsageError         exit code 2: what was asked for does not exist or makes no sense
-    └── ParameterError     a parameter file is wrong
+│   └── MissingError       it is not there yet
+├── UsageError         exit code 2: what was asked for does not exist or makes no sense
+│   └── ParameterError     a parameter file is wrong
+└── LostClaimError     exit code 3: a claim that a committed result supported no longer is
 """
 
 from __future__ import annotations
@@ -22,6 +24,10 @@ class ArtefactError(RdmError):
     """A file of an earlier stage is missing, damaged, or was made with other parameters."""
 
 
+class MissingError(ArtefactError):
+    """A file of an earlier stage is not there yet."""
+
+
 class UsageError(RdmError):
     """What was asked for does not exist or makes no sense."""
 
@@ -30,6 +36,12 @@ class UsageError(RdmError):
 
 class ParameterError(UsageError):
     """A parameter file holds an unknown key, a missing key or an impossible value."""
+
+
+class LostClaimError(RdmError):
+    """A claim of the paper that a committed result supported no longer is."""
+
+    exit_code = 3
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -9,6 +9,11 @@ STATE = Path(".rdm")  # resumable state: outside every declared output, ignored 
 MANIFEST = "manifest.json"
 
 
+def within(kept: Path, path: Path) -> Path:
+    """Where a copy of the results keeps what lies at `path`."""
+    return kept / path.relative_to(RESULTS)
+
+
 def data(dataset: str) -> Path:
     """Images and labels of one data set."""
     return RESULTS / "data" / dataset

@@ -18,6 +18,7 @@ from rdm.paths import run_name
 
 DEVICE = r"^(auto|cpu|mps|cuda(:\d+)?)$"
 CONTROL = "-control"
+CONTROL_ROW = ": ungated control"  # after the name of a gated row of a table: its twin's
 UNSUPERVISED = "-unsupervised"
 FLOOR = "floor-"  # before the name of a score: real items of the other split, scored like a run
 System = Baseline | PublishedBaseline | FineTuned

@@ -11,8 +11,9 @@ import yaml
 from pydantic import ValidationError
 
 from rdm.errors import ParameterError, UsageError, nearest
+from rdm.params.claims import Claims, Rows, Sensitivity
 from rdm.params.consistency import check_scores, check_systems
-from rdm.params.experiment import Experiment
+from rdm.params.experiment import CONTROL_ROW, Experiment
 from rdm.params.presentation import check_presentation
 from rdm.params.protocol import Protocol
 from rdm.params.section import Section
@@ -100,21 +101,40 @@ def _change(content: dict[str, Any], change: str) -> None:
         raise ParameterError(f"--set {change}: {text!r} is not a value; write it as in protocols.yaml.") from None
 
 
+def load_claims(path: Path) -> Claims:
+    """What the paper claims. Raises ParameterError for an unknown key, and for a row that the paper does not have."""
+    claims = validated(Claims, _read_yaml(path), str(path))
+    known = _published_rows(path.with_name("published.csv"))
+    for name, claim in claims.claims.items():
+        statement, where = claim.statement, f"{path}: claims.{name}.statement"
+        if isinstance(statement, Sensitivity):
+            _check_row(statement.row, known["table1"], where)
+        for row in (statement.row, *statement.than) if isinstance(statement, Rows) else ():
+            _check_row(row.removesuffix(CONTROL_ROW), known[statement.table], where)
+    return claims
+
+
 def _check_rows(experiment: Experiment, path: Path) -> None:
     """Every row of a table is one of the paper's, or such a name, a comma and what is different."""
-    published = path.with_name("published.csv")
+    known = _published_rows(path.with_name("published.csv"))
+    tables = {"table1": experiment.tables.table1, "table2": experiment.tables.table2}
+    for table, declared in tables.items():
+        for row in declared.rows if declared else ():
+            _check_row(row.row.split(",")[0], known[table], f"{path}: tables.{table}.rows")
+
+
+def _check_row(name: str, known: set[str], where: str) -> None:
+    if name not in known:
+        raise ParameterError(f"{where}: {name!r} is no row of the paper's; {nearest(name, known)}")
+
+
+def _published_rows(published: Path) -> dict[str, set[str]]:
+    """The names of the rows of each table of the paper's."""
     if not published.is_file():
         raise UsageError(f"{published} is not there; the paper's numbers belong beside the parameter file.")
     with published.open(encoding="utf-8", newline="") as stream:
         lines = list(csv.DictReader(stream))
-    tables = {"table1": experiment.tables.table1, "table2": experiment.tables.table2}
-    for table, declared in tables.items():
-        known = {line["row"] for line in lines if line["table"] == table}
-        for name in (row.row.split(",")[0] for row in declared.rows) if declared else ():
-            if name not in known:
-                raise ParameterError(
-                    f"{path}: tables.{table}.rows: {name!r} is no row of the paper's; {nearest(name, known)}"
-                )
+    return {table: {line["row"] for line in lines if line["table"] == table} for table in ("table1", "table2")}
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rdm import paths
-from rdm.errors import ArtefactError
+from rdm.errors import ArtefactError, MissingError
 from rdm.provenance.code import code_digest
 from rdm.provenance.files import digest, file_digest, whole_folder
 
@@ -61,11 +61,11 @@ def read(folder: Path, remedy: str, parameters: dict[str, Any] | None = None) ->
 
     remedy: the command that makes it, for the error message.
     parameters: what it must have been made with; None skips that check.
-    Raises ArtefactError if it is missing, a file is missing or damaged, or its parameters are others.
+    Raises MissingError if it is not there, ArtefactError if a file is missing or damaged, or its parameters are others.
     """
     path = folder / paths.MANIFEST
     if not path.is_file():
-        raise ArtefactError(f"{folder} is not there yet; run `{remedy}` first.")
+        raise MissingError(f"{folder} is not there yet; run `{remedy}` first.")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         files, recipe = manifest["files"], manifest["recipe"]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from rdm.errors import UsageError
-from rdm.params import Experiment
+from rdm.params import CONTROL_ROW, Experiment
 from rdm.params.evaluation import Cell, Column, Row, Table2, VideoRow
 from rdm.tables.measured import Measured, Ours, measure, pick, read_floor
 from rdm.tables.published import PublishedRow, read_published
@@ -88,7 +88,7 @@ def _arrange(published: list[PublishedRow], rows: Sequence[Row | VideoRow], gate
     cells = {row.row: row.cells if isinstance(row, VideoRow) else (row,) for row in rows}
     names = {row.name for row in published}
     controls = {
-        name: _Line(PublishedRow(f"{name}: ungated control", EXTRA), found, control=True)
+        name: _Line(PublishedRow(name + CONTROL_ROW, EXTRA), found, control=True)
         for name, found in cells.items()
         if any(cell.system in gated for cell in found)
     }

@@ -16,7 +16,7 @@ from rdm.params.evaluation import Curve
 from rdm.params.experiment import VARIANTS
 from rdm.provenance.manifest import read
 from rdm.tables.figures import over_seeds, plot_over_seeds, save_with_numbers
-from rdm.tables.measured import pick, read_scores
+from rdm.tables.measured import HIGHER_IS_BETTER, pick, read_scores
 from rdm.tables.pages import METRICS
 
 UNITS = {
@@ -101,6 +101,6 @@ def _cost(experiment: Experiment, system: str, seed: int) -> tuple[int, int]:
 def _quality(experiment: Experiment, curve: Curve) -> str:
     """The label of an axis: metric, what is scored, in whose eyes, at which scale."""
     extractor = FEATURES[experiment.score[curve.score].extractor.kind]
-    better = "higher" if curve.metric == "is" else "lower"
+    better = "higher" if curve.metric in HIGHER_IS_BETTER else "lower"
     what = f"score {curve.score!r}, features of {extractor}"
     return f"{METRICS[curve.metric]} ({better} is better)\n{what}\nscale {experiment.tables.scale!r}"

@@ -11,7 +11,7 @@ from typing import Any
 
 from rdm import paths
 from rdm.data.sources import open_images, open_videos
-from rdm.errors import ArtefactError, UsageError, nearest
+from rdm.errors import ArtefactError, MissingError, UsageError, nearest
 from rdm.params import CONTROL, Experiment
 from rdm.params.dependencies import (
     Values,
@@ -28,6 +28,7 @@ from rdm.provenance.files import digest
 from rdm.provenance.manifest import read
 
 METRICS = ("fvd", "fid", "sfid", "is", "accuracy", "identity")
+HIGHER_IS_BETTER = ("is", "accuracy", "identity")
 
 
 @dataclass(frozen=True)
@@ -98,19 +99,26 @@ def pick(scores: Scores, metric: str, score: str) -> Measured:
     return scores[metric]
 
 
-def read_scores(experiment: Experiment, system: str, sampler: str, score: str) -> Scores:
-    """Every metric of a system over its seeds. Raises ArtefactError for a score of other parameters or protocol."""
+def read_scores(experiment: Experiment, system: str, sampler: str, score: str, kept: Path | None = None) -> Scores:
+    """Every metric of a system over its seeds.
+
+    kept: a folder of scores without the samples that were scored, such as results/example, to read instead of results;
+    what a kept score says of its parameters must hold, and keys that are younger than it are not compared.
+    Raises MissingError for a score that is not there, ArtefactError for one of other parameters or another protocol.
+    """
     runs = [paths.run_name(experiment.name, system, seed) for seed in experiment.seeds_of(system)]
-    return _over_seeds([_read_run(experiment, run, sampler, score) for run in runs])
+    return _over_seeds([_read_run(experiment, run, sampler, score, kept) for run in runs])
 
 
-def read_published_score(experiment: Experiment, name: str, score: str) -> Scores:
-    """The scores of a published sample set, which must still be what was scored."""
-    protocol, source = experiment.protocols[score], Path(experiment.find_samples(name).path)
-    samples = open_images(source) if protocol.clips is None else open_videos(source)
+def read_published_score(experiment: Experiment, name: str, score: str, kept: Path | None = None) -> Scores:
+    """The scores of a published sample set, which must still be what was scored. kept: see `read_scores`."""
+    samples = None
+    if kept is None:
+        source = Path(experiment.find_samples(name).path)
+        samples = (open_images if experiment.protocols[score].clips is None else open_videos)(source).digest
     path = paths.published_score(name, experiment.score[score].protocol)
     parameters = of_published_score(experiment, name, score)
-    return _over_seeds([_read(path, make_score(name), experiment, score, parameters, samples.digest)])
+    return _over_seeds([_read(path, make_score(name), experiment, score, parameters, samples, kept)])
 
 
 def read_floor(experiment: Experiment, score: str) -> Scores:
@@ -132,18 +140,26 @@ def _over_seeds(scores: list[Estimates]) -> Scores:
     return found
 
 
-def _read_run(experiment: Experiment, run: str, sampler: str, score: str) -> Estimates:
-    path = paths.score(run, sampler, experiment.score[score].protocol)
-    samples = read(paths.sample(run, sampler), make_sample(run), of_sample(experiment, run, sampler))
-    return _read(path, make_score(run), experiment, score, of_score(experiment, run, sampler, score), samples.digest)
+def _read_run(experiment: Experiment, run: str, sampler: str, score: str, kept: Path | None) -> Estimates:
+    path, samples = paths.score(run, sampler, experiment.score[score].protocol), None
+    if kept is None:
+        samples = read(paths.sample(run, sampler), make_sample(run), of_sample(experiment, run, sampler)).digest
+    return _read(path, make_score(run), experiment, score, of_score(experiment, run, sampler, score), samples, kept)
 
 
 def _read(
-    path: Path, remedy: str, experiment: Experiment, score: str, parameters: Values, samples: str | None = None
+    path: Path,
+    remedy: str,
+    experiment: Experiment,
+    score: str,
+    parameters: Values,
+    samples: str | None = None,
+    kept: Path | None = None,
 ) -> Estimates:
     """The values of one score file; samples: the digest of the items that it must be of."""
+    path = path if kept is None else paths.within(kept, path)
     if not path.is_file():
-        raise ArtefactError(f"{path} is not there yet; run `{remedy}` first.")
+        raise MissingError(f"{path} is not there yet; run `{remedy}` first.")
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         protocol, recipe = content["scoring_sha256"], content["recipe"]["parameters"]
@@ -155,8 +171,16 @@ def _read(
         raise ArtefactError(f"{path} is damaged; run `{remedy}` again.") from None
     if protocol != digest(of_scoring(experiment, score)):
         raise ArtefactError(f"{path} was scored under another protocol or extractor; run `{remedy}` again.")
-    if recipe != json.loads(json.dumps(parameters)):
+    wanted = json.loads(json.dumps(parameters))
+    if not (recipe == wanted if kept is None else _holds(recipe, wanted)):
         raise ArtefactError(f"{path} was made with other parameters; run `{remedy}` again.")
     if samples is not None and content["recipe"]["inputs"]["samples"] != samples:
         raise ArtefactError(f"{path} is the score of earlier samples; run `{remedy}` again.")
     return values
+
+
+def _holds(recorded: Any, present: Any) -> bool:
+    """Whether all that was recorded is as it was; keys that have come since are not compared."""
+    if isinstance(recorded, dict) and isinstance(present, dict):
+        return all(key in present and _holds(value, present[key]) for key, value in recorded.items())
+    return bool(recorded == present)

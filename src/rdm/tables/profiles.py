@@ -14,14 +14,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from safetensors import safe_open
 
-from rdm import paths
 from rdm.errors import UsageError
 from rdm.params import Experiment
-from rdm.params.dependencies import make_train, of_train
 from rdm.params.gates import METADATA
-from rdm.provenance.manifest import read
 from rdm.tables.curves import draw_figure6, draw_figure7
 from rdm.tables.figures import over_seeds, plot_over_seeds, save_with_numbers
+from rdm.tables.logs import State, read_sensitivity, run_file
 
 
 def draw_figure5(experiment: Experiment) -> list[Path]:
@@ -30,13 +28,8 @@ def draw_figure5(experiment: Experiment) -> list[Path]:
     systems = experiment.figures.figure5.systems
     for gated in systems:
         for arm, system in experiment.arms_of(gated).items():
-            for seed in experiment.seeds_of(system):
-                for line in map(json.loads, _file(experiment, system, seed, "log.jsonl").open(encoding="utf-8")):
-                    if line["step"] in experiment.figures.figure5.steps and line["sensitivity"] is not None:
-                        # log(n_i / n_L); the last state is what the others are measured by
-                        states = enumerate([*line["sensitivity"], 0.0])
-                        rows += [(gated, arm, seed, line["step"], i, round(float(np.exp(r)), 6)) for i, r in states]
-    table = pd.DataFrame(rows, columns=["system", "arm", "seed", "step", "state", "sensitivity"])
+            rows += [(gated, arm, *state) for state in read_sensitivity(experiment, system)]
+    table = pd.DataFrame(rows, columns=["system", "arm", *State._fields])
     columns = max(len(experiment.arms_of(system)) for system in systems)
     size = (3.4 * columns, 2.8 * len(systems))
     figure, grid = plt.subplots(len(systems), columns, figsize=size, squeeze=False, sharex="row", sharey="row")
@@ -57,7 +50,7 @@ def draw_gates(experiment: Experiment) -> list[Path]:
     systems, rows = experiment.figure_systems("gates"), []
     for system in systems:
         for seed in experiment.seeds_of(system):
-            file = _file(experiment, system, seed, "gates.safetensors")
+            file = run_file(experiment, system, seed, "gates.safetensors")
             rows += [{"system": system, "seed": seed, **row} for row in read_gates(file)]
     if not systems:
         raise UsageError("No system of this experiment has gates to be drawn; give one another variant than resnet.")
@@ -91,12 +84,6 @@ def read_gates(path: Path) -> list[dict[str, Any]]:
 def _summary(name: str, values: np.ndarray) -> dict[str, float]:
     numbers = {"mean": values.mean(), "min": values.min(), "max": values.max()}
     return {f"{name}_{key}": round(float(number), 6) for key, number in numbers.items()}
-
-
-def _file(experiment: Experiment, system: str, seed: int, name: str) -> Path:
-    """A file of a finished run, verified against the parameters."""
-    run = paths.run_name(experiment.name, system, seed)
-    return read(paths.train(run), make_train(run), of_train(experiment, run)).folder / name
 
 
 def _written(name: str, figure: Figure, table: pd.DataFrame, experiment: Experiment) -> list[Path]:
