@@ -43,7 +43,7 @@ def write_params(tmp_path):
     def write(change=lambda content: None, name="changed.yaml"):
         folder = tmp_path / "params"
         folder.mkdir(exist_ok=True)
-        for shared in ("protocols.yaml", "published.csv"):
+        for shared in ("protocols.yaml", "published.csv", "claims.yaml"):
             shutil.copy(CI.with_name(shared), folder)
         content = json.loads(json.dumps(yaml.safe_load(CI.read_text())))  # an alias becomes a copy of its own
         change(content)

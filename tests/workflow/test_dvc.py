@@ -87,7 +87,7 @@ def pulled_once(handed, tmp_path_factory):
     """A fresh clone of it after `rdm pull`. Do not change it."""
     folder = tmp_path_factory.mktemp("pulled") / "clone"
     run(handed, "git", "clone", "--quiet", ".", str(folder))
-    assert run(folder, "rdm", "pull", "--params", PARAMS).stdout == "89 jobs are done.\n"
+    assert run(folder, "rdm", "pull", "--params", PARAMS).stdout == "90 jobs are done.\n"
     return folder
 
 
@@ -165,14 +165,10 @@ def to_run_by_dvc(folder):
 def to_run_by_snakemake(folder):
     """The commands that a dry run of everything prints."""
     experiment = params.load(folder / PARAMS)
-    targets = [graph.declared(next(iter(_target(experiment, n).makes))) for n in graph.targets(experiment)]
+    targets = [graph.declared(next(iter(graph.target(experiment, n).makes))) for n in graph.targets(experiment)]
     options = ("--configfile", PARAMS, "--dry-run", "--printshellcmds")
     said = run(folder, "snakemake", *targets, *options)
     return {bare(command) for command in re.findall(r"^Shell command: (.*)$", said.stdout + said.stderr, re.MULTILINE)}
-
-
-def _target(experiment, name):
-    return graph.table(experiment, name) if name in graph.PICTURES else graph.figure(experiment, name)
 
 
 def test_the_committed_files_are_those_of_the_default_experiment(tmp_path):
@@ -283,7 +279,7 @@ def test_results_of_other_parameters_are_made_anew(pulled):
     change(pulled, PARAMS, "train.gated.rdm-f.gates.learning_rate", 0.5)
     said = run(pulled, "rdm", "pull", "--params", PARAMS).stdout
     again = to_run_by_snakemake(pulled)
-    assert said.startswith(f"{89 - len(again)} jobs are done; {len(again)} were done with other parameters or code")
+    assert said.startswith(f"{90 - len(again)} jobs are done; {len(again)} were done with other parameters or code")
     assert "rdm train ci-rdm-f-s0 --overwrite" in again
     assert "rdm train ci-rdm-f-control-s0 --overwrite" not in again
     assert {"rdm tables table1", "rdm figures gates"} <= again

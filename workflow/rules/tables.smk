@@ -1,7 +1,9 @@
+CLAIMS = PARAMS.with_name("claims.yaml")
+
 for table_ in graph.targets(EXPERIMENT):
-    if table_ not in graph.PICTURES:
+    job_ = graph.target(EXPERIMENT, table_)
+    if job_.verb != "tables" or (table_ == "claims" and not CLAIMS.is_file()):
         continue
-    job_ = graph.table(EXPERIMENT, table_)
 
     rule:
         name:
@@ -16,10 +18,19 @@ for table_ in graph.targets(EXPERIMENT):
             f"logs/{table_}.tsv"
         params:
             table=table_,
-            values=[EXPERIMENT.tables.model_dump(), list(EXPERIMENT.seeds)],
+            values=[
+                EXPERIMENT.tables.model_dump(),
+                list(EXPERIMENT.seeds),
+                *([EXPERIMENT.figures.model_dump()] if table_ == "claims" else []),
+            ],
             published=PARAMS.with_name("published.csv").read_text(),
+            claims=(
+                PARAMS.with_name("claims.yaml").read_text()
+                if table_ == "claims"
+                else ""
+            ),
             code=code_digest("tables"),
         message:
-            f"table {table_[-1]}"
+            f"table {table_[-1]}" if table_ in graph.PICTURES else "judge the claims"
         shell:
             "rdm tables {params.table} > {log} 2>&1"

@@ -1,11 +1,12 @@
 """Keep the last run of the default experiment as the committed example, and show its tables in the README."""
 
+import re
 import shutil
 from pathlib import Path
 
 RESULTS, EXAMPLE, README = Path("results"), Path("results/example"), Path("README.md")
 
-for name, verb in (("table1", "reproduce"), ("table2", "videos")):
+for name, verb in (("table1", "reproduce"), ("table2", "videos"), ("claims", "claims")):
     if ",digits," not in (RESULTS / f"{name}.csv").read_text():
         raise SystemExit(f"results/{name}.csv is of another experiment; run `make {verb}` first.")
 shutil.rmtree(EXAMPLE, ignore_errors=True)
@@ -14,10 +15,10 @@ shutil.copytree(RESULTS / "score", EXAMPLE / "score")
 for preview in sorted(RESULTS.glob("sample/digits-*-rdm-s0/*.gif")):
     (EXAMPLE / "clips").mkdir(exist_ok=True)
     shutil.copy(preview, EXAMPLE / "clips" / f"{preview.parent.name}-{preview.name}")
-for name in ("table1", "table2"):
+for name in ("table1", "table2", "claims"):
     for table in sorted(RESULTS.glob(f"{name}.*")):
         shutil.copy(table, EXAMPLE)
-    shown = (EXAMPLE / f"{name}.md").read_text().split("\nText-to-image")[0].strip()
+    shown = re.split("\nText-to-image|\nNot run:", (EXAMPLE / f"{name}.md").read_text())[0].strip()
     before, after = f"<!-- {name} -->\n", f"<!-- /{name} -->"
     readme = README.read_text()
     start, end = readme.index(before) + len(before), readme.index(after)

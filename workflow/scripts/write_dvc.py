@@ -1,4 +1,4 @@
-"""Write dvc.yaml (Table 1) and workflow/dvc.yaml (Table 2 and figures): the Snakefile's commands, as DVC's stages.
+"""Write dvc.yaml (Table 1) and workflow/dvc.yaml (Table 2, figures, claims): the Snakefile's commands, as DVC's stages.
 
 python workflow/scripts/write_dvc.py [PARAMS]      PARAMS: a parameter file; default: params/digits.yaml
 """
@@ -78,9 +78,9 @@ class Keys:
         protocols = dict.fromkeys(self.experiment.score[score].protocol for score in scores)
         return [f"score.{score}" for score in scores], list(protocols)
 
-    def of_tables(self, _):
-        """Whatever tables show."""
-        return ["tables", "seeds"], []
+    def of_tables(self, name):
+        """Whatever tables show; claims are on figures, too."""
+        return ["tables", "seeds", *(["figures"] if name == "claims" else [])], []
 
     def of_figures(self, _):
         """Whatever figures show and say."""
@@ -132,7 +132,8 @@ class Pipeline:
     def __init__(self, file):
         """file: the parameter file, relative to the repository's root."""
         self.file, self.experiment = file, params.load(file)
-        self.protocols, self.published = (str(Path(file).with_name(n)) for n in ("protocols.yaml", "published.csv"))
+        beside = ("protocols.yaml", "published.csv", "claims.yaml")
+        self.protocols, self.published, self.claims = (str(Path(file).with_name(name)) for name in beside)
         content, protocols = (yaml.safe_load(Path(name).read_text()) for name in (file, self.protocols))
         self.keys = Keys(self.experiment, content, protocols)
 
@@ -144,7 +145,7 @@ class Pipeline:
         rest = {name: {"wdir": "..", **stage} for name, stage in rest.items()}
         return {
             "dvc.yaml": self.text("Table 1", "", main),
-            "workflow/dvc.yaml": self.text("Table 2 and the figures", "../", rest),
+            "workflow/dvc.yaml": self.text("Table 2, the figures and the claims", "../", rest),
         }
 
     def text(self, what, root, stages):
@@ -187,7 +188,7 @@ class Pipeline:
         command, *paths = (any_seed.sub("-s${item.seed}", str(text)) for text in (job.command, *job.reads, *job.makes))
         reads, makes = [f"{CODE}/{job.verb}", *paths[: len(job.reads)]], paths[len(job.reads) :]
         if job.verb == "tables":
-            reads.append(self.published)
+            reads += [self.published, *([self.claims] if name == "claims" else [])]
         if job.verb not in graph.WRITE_ANYWAY:  # DVC keeps them, and `rdm` replaces what is not current
             makes = [{path: {"persist": True}} for path in makes]
         keys, rules = getattr(self.keys, f"of_{job.verb}")(name)

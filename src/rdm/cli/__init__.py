@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from rdm import __version__
+from rdm.cli.claims import claims
 from rdm.cli.common import (
     Commands,
     check_known,
@@ -166,13 +167,13 @@ def sample(run: str, part: str | None, params_file: str, overwrite: bool) -> Non
 @params_option
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
 def tables(name: str, params_file: str, as_json: bool) -> None:
-    """Put our scores beside the paper's: NAME is table1 (images) or table2 (videos).
+    """Put our scores beside the paper's: NAME is table1 (images) or table2 (videos), or claims: see `rdm claims`.
 
-    Writes results/NAME.csv, .md, .tex and a picture, results/figures/samples.png or clips.png.
-    Needs: rdm score of every run in it, and of the floors.
+    Writes results/NAME.csv, .md, .tex and a picture, results/figures/samples.png or clips.png; of claims .csv and .md.
+    Needs: rdm score of every run in it, and of the floors. A claim whose scores are not there is `not run`.
     """
     experiment = load_experiment(params_file)
-    check_known(name, {n: t for n, t in experiment.tables if n.startswith("table") and t}, "table")
+    check_known(name, {n: t for n, t in experiment.tables if n.startswith("table") and t} | {"claims": None}, "table")
     from rdm.tables import stage
 
     written = stage.run(experiment, Path(params_file).with_name("published.csv"), name)
@@ -219,6 +220,7 @@ def unlock(params_file: str) -> None:
         raise RdmError(f"snakemake --unlock failed: {done.stderr.strip().splitlines()[-1]}")
 
 
+main.add_command(claims)
 main.add_command(container)
 main.add_command(datasets)
 main.add_command(gates)

@@ -103,14 +103,17 @@ def _change(content: dict[str, Any], change: str) -> None:
 
 def load_claims(path: Path) -> Claims:
     """What the paper claims. Raises ParameterError for an unknown key, and for a row that the paper does not have."""
+    if not path.is_file():
+        raise UsageError(f"{path} is not there; copy params/claims.yaml beside the parameter file.")
     claims = validated(Claims, _read_yaml(path), str(path))
     known = _published_rows(path.with_name("published.csv"))
     for name, claim in claims.claims.items():
         statement, where = claim.statement, f"{path}: claims.{name}.statement"
         if isinstance(statement, Sensitivity):
             _check_row(statement.row, known["table1"], where)
-        for row in (statement.row, *statement.than) if isinstance(statement, Rows) else ():
-            _check_row(row.removesuffix(CONTROL_ROW), known[statement.table], where)
+        if isinstance(statement, Rows):
+            for row in (statement.row, *statement.than):
+                _check_row(row.removesuffix(CONTROL_ROW), known[statement.table], where)
     return claims
 
 

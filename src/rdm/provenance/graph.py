@@ -134,15 +134,35 @@ def figure(experiment: Experiment, name: str) -> Job:
     return Job("figures", (name,), _distinct(runs, scores), {paths.figure(name): {}, paths.figure(name, "csv"): {}})
 
 
+def claims(experiment: Experiment) -> Job:
+    """A verdict on each claim: from the scores of all tables and curves, and the logs that Figure 5 shows."""
+    tables, curves = _tables(experiment), list(experiment.curves)
+    systems = [s for name in tables for s in experiment.shown_systems(name)]
+    systems = list(dict.fromkeys([*systems, *(s for name in curves for s in experiment.figure_systems(name))]))
+    sets = dict.fromkeys(cell.samples for name in tables for cell in experiment.cells(name) if cell.samples)
+    scored = [*(score(experiment, system) for system in systems), *(published(experiment, samples) for samples in sets)]
+    logged = [paths.train(run) for run in runs_of(experiment, experiment.figure_systems("figure5"))]
+    scores = [path for job in scored for path in job.makes]
+    samples = [path for system in systems for path in _samples_of(experiment, system)]
+    makes = {paths.table("claims", suffix): Values() for suffix in ("csv", "md")}
+    return Job("tables", ("claims",), _distinct(scores, samples, logged), makes)
+
+
 def runs_of(experiment: Experiment, systems: list[str]) -> list[str]:
     """The runs of these systems, one per seed."""
     return [run for run, (system, _) in experiment.runs.items() if system in systems]
 
 
 def targets(experiment: Experiment) -> list[str]:
-    """The tables and figures that an experiment has."""
-    tables = [name for name in PICTURES if getattr(experiment.tables, name) is not None]
-    return [*tables, "figure5", "gates", *experiment.curves]
+    """The tables and figures that an experiment has, and the claims."""
+    return [*_tables(experiment), "figure5", "gates", *experiment.curves, "claims"]
+
+
+def target(experiment: Experiment, name: str) -> Job:
+    """The job that makes one of these."""
+    if name == "claims":
+        return claims(experiment)
+    return table(experiment, name) if name in PICTURES else figure(experiment, name)
 
 
 def jobs(experiment: Experiment, wanted: list[str]) -> Iterator[Job]:
@@ -159,7 +179,7 @@ def jobs(experiment: Experiment, wanted: list[str]) -> Iterator[Job]:
             yield job
 
     for name in wanted:
-        yield from with_inputs(table(experiment, name) if name in PICTURES else figure(experiment, name))
+        yield from with_inputs(target(experiment, name))
 
 
 def _all(experiment: Experiment) -> Iterator[Job]:
@@ -178,6 +198,10 @@ def _all(experiment: Experiment) -> Iterator[Job]:
         if experiment.samplers_of(system):
             yield from (sample(experiment, run) for run in runs_of(experiment, [system]))
             yield score(experiment, system)
+
+
+def _tables(experiment: Experiment) -> list[str]:
+    return [name for name in PICTURES if getattr(experiment.tables, name) is not None]
 
 
 def _latents_of(experiment: Experiment, run: str) -> Path:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from pathlib import Path
 from typing import NamedTuple
 
 from rdm import paths
+from rdm.errors import ArtefactError, MissingError
 from rdm.params import Experiment
 from rdm.params.dependencies import make_train, of_train
 from rdm.provenance.manifest import read
 
 
 class State(NamedTuple):
-    """The sensitivity of one residual state, relative to that of the last one, n_i / n_L."""
+    """The sensitivity of one residual state relative to that of the last one, n_i / n_L, to six decimals."""
 
     seed: int
     step: int
@@ -22,15 +24,38 @@ class State(NamedTuple):
     sensitivity: float
 
 
-def read_sensitivity(experiment: Experiment, system: str) -> list[State]:
-    """Of every seed and state, at the steps that Figure 5 shows. Raises MissingError for a run that is not there."""
-    found = []
+def read_sensitivity(experiment: Experiment, gated: str, arm: str) -> list[State]:
+    """Of every seed and state, at the steps that Figure 5 shows. arm: a label of `Experiment.arms_of(gated)`.
+
+    Raises MissingError for a run that is not there.
+    """
+    system, found = experiment.arms_of(gated)[arm], list[State]()
     for seed in experiment.seeds_of(system):
         for line in map(json.loads, run_file(experiment, system, seed, "log.jsonl").open(encoding="utf-8")):
             if line["step"] in experiment.figures.figure5.steps and line["sensitivity"] is not None:
                 # log(n_i / n_L); the last state is what the others are measured by
                 states = enumerate([*line["sensitivity"], 0.0])
                 found += [State(seed, line["step"], i, round(math.exp(r), 6)) for i, r in states]
+    return found
+
+
+def read_kept_sensitivity(experiment: Experiment, gated: str, arm: str, kept: Path) -> list[State]:
+    """The same from the numbers of a kept Figure 5. Raises MissingError if it, or these runs of it, are not there."""
+    path = paths.within(kept, paths.figure("figure5", "csv"))
+    if not path.is_file():
+        raise MissingError(f"{path} is not there yet; run `rdm figures figure5` and keep it.")
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            lines = [line for line in csv.DictReader(stream) if (line["system"], line["arm"]) == (gated, arm)]
+        found = [
+            State(int(line["seed"]), int(line["step"]), int(line["state"]), float(line["sensitivity"]))
+            for line in lines
+        ]
+    except (KeyError, ValueError, TypeError, csv.Error):
+        raise ArtefactError(f"{path} is damaged; run `rdm figures figure5` and keep it again.") from None
+    wanted = {(s, t) for s in experiment.seeds_of(gated) for t in experiment.figures.figure5.steps}
+    if not wanted <= {(state.seed, state.step) for state in found}:
+        raise MissingError(f"{path} lacks seeds or steps of {gated!r}; run `rdm figures figure5` and keep it again.")
     return found
 
 

@@ -27,8 +27,8 @@ def draw_figure5(experiment: Experiment) -> list[Path]:
     rows = []
     systems = experiment.figures.figure5.systems
     for gated in systems:
-        for arm, system in experiment.arms_of(gated).items():
-            rows += [(gated, arm, *state) for state in read_sensitivity(experiment, system)]
+        for arm in experiment.arms_of(gated):
+            rows += [(gated, arm, *state) for state in read_sensitivity(experiment, gated, arm)]
     table = pd.DataFrame(rows, columns=["system", "arm", *State._fields])
     columns = max(len(experiment.arms_of(system)) for system in systems)
     size = (3.4 * columns, 2.8 * len(systems))

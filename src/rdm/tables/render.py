@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+WORDS = ("", "Method", "Claim", "Tested", "Against", "Why")  # columns that hold words, not numbers
+
 
 @dataclass(frozen=True)
 class Page:
@@ -58,7 +60,7 @@ def decimals(values: pd.Series) -> int:
 
 
 def _markdown(table: pd.DataFrame) -> str:
-    alignment = ["left" if column in ("", "Method") else "right" for column in table.columns]
+    alignment = ["left" if column in WORDS else "right" for column in table.columns]
     return table.to_markdown(index=False, colalign=alignment, disable_numparse=True)
 
 

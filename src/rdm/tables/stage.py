@@ -1,4 +1,4 @@
-"""`rdm tables`: Table 1 or 2 in three formats, and the picture beside it."""
+"""`rdm tables`: Table 1 or 2 in three formats, and the picture beside it; and the claims."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 import pandas as pd
 
 from rdm import paths
-from rdm.params import Experiment
+from rdm.params import Experiment, load_claims
 from rdm.provenance.files import whole_file
+from rdm.tables import claims
 from rdm.tables.build import build_table1, build_table2
 from rdm.tables.figures import draw_clips, draw_samples
 from rdm.tables.pages import page1, page2
@@ -24,7 +25,13 @@ TABLES = {
 
 
 def run(experiment: Experiment, published: Path, name: str) -> list[Path]:
-    """Write a table (`table1`: images, `table2`: videos) and its picture; returns their paths, the CSV first."""
+    """Write a table (`table1`: images, `table2`: videos) and its picture; returns their paths, the CSV first.
+
+    `claims`: a verdict on each claim in claims.yaml, beside `published`; it has no picture.
+    """
+    if name == "claims":
+        rules = load_claims(published.with_name("claims.yaml"))
+        return claims.write(claims.build_claims(experiment, rules, published), rules)
     build, lay_out, draw, picture = TABLES[name]
     table = build(experiment, published)
     page = lay_out(table, experiment)
