@@ -21,6 +21,7 @@ VERBS = [
     "sample",
     "score",
     "tables",
+    "claims",
     "figures",
     "gates",
     "models",

@@ -136,6 +136,7 @@ def test_an_effect_is_the_paired_difference_over_seeds(three):
     assert (found["claim"], found["scale"], found["verdict"], found["seeds"]) == ("it", "ci", "supported", 3)
     assert found["effect"] == pytest.approx(statistics.fmean(GATED) - statistics.fmean(BASELINE))
     np.testing.assert_allclose([found["low"], found["high"]], expected)
+    assert found["metric"] == "FID"
     assert found["relative"] == pytest.approx(found["effect"] / statistics.fmean(BASELINE))
     assert found["smallest"] == pytest.approx(0.01 * statistics.fmean(BASELINE))
     assert (found["paper_value"], found["paper_against"]) == (2.12, 2.27)

@@ -212,11 +212,13 @@ def test_every_parameter_file_plans(tmp_path, name):
     tables = [table for table in ("table1", "table2") if table in content["tables"]]
     figures = ["gates", *content["figures"]]
     assert len(tables) + len(figures) == (3 if name == "fashion" else 6)
-    for targets in (["table1"], tables, ["figure5", "gates"], figures):
-        files = [paths.table(t, "csv") if t.startswith("table") else paths.figure(t) for t in targets]
+    for targets in (["table1"], tables, ["figure5", "gates"], figures, ["claims"]):
+        files = [paths.figure(t) if t in figures else paths.table(t, "csv") for t in targets]
         done = planned(tmp_path, *map(str, files), configfile=file)
-        assert {job for job in done if re.match(r"train \S+-s\d+$", job)} == trained(content, *targets)
-        named = {t.replace("table", "table ") if t.startswith("table") else f"draw {t}" for t in targets}
+        assert ("judge the claims" in done) == (targets == ["claims"])
+        shown = [*tables, *content["figures"]] if targets == ["claims"] else targets
+        assert {job for job in done if re.match(r"train \S+-s\d+$", job)} == trained(content, *shown)
+        named = {f"draw {t}" if t in figures else t.replace("table", "table ") for t in targets} - {"claims"}
         assert {job for job in done if job.startswith(("table", "draw"))} == named
     if name == "fashion":
         missing = snakemake(tmp_path, "results/table2.csv", "--dry-run", configfile=file, check=False)

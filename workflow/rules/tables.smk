@@ -24,11 +24,7 @@ for table_ in graph.targets(EXPERIMENT):
                 *([EXPERIMENT.figures.model_dump()] if table_ == "claims" else []),
             ],
             published=PARAMS.with_name("published.csv").read_text(),
-            claims=(
-                PARAMS.with_name("claims.yaml").read_text()
-                if table_ == "claims"
-                else ""
-            ),
+            claims=(yaml.safe_load(CLAIMS.read_text()) if table_ == "claims" else None),
             code=code_digest("tables"),
         message:
             f"table {table_[-1]}" if table_ in graph.PICTURES else "judge the claims"

@@ -188,15 +188,16 @@ class Pipeline:
         command, *paths = (any_seed.sub("-s${item.seed}", str(text)) for text in (job.command, *job.reads, *job.makes))
         reads, makes = [f"{CODE}/{job.verb}", *paths[: len(job.reads)]], paths[len(job.reads) :]
         if job.verb == "tables":
-            reads += [self.published, *([self.claims] if name == "claims" else [])]
+            reads.append(self.published)
         if job.verb not in graph.WRITE_ANYWAY:  # DVC keeps them, and `rdm` replaces what is not current
             makes = [{path: {"persist": True}} for path in makes]
         keys, rules = getattr(self.keys, f"of_{job.verb}")(name)
+        values = [{file: found} for file, found in ((self.file, keys), (self.protocols, rules)) if found]
         return {
             **({"matrix": {"seed": f"${{{self.keys.seeds(name)}}}"}} if seed is not None else {}),
             "cmd": command if self.file == DEFAULT else f"{command} --params {self.file}",
             "deps": reads,
-            "params": [{file: found} for file, found in ((self.file, keys), (self.protocols, rules)) if found],
+            "params": values + ([{self.claims: None}] if name == "claims" else []),
             "outs": makes,
         }
 

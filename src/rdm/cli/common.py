@@ -36,7 +36,7 @@ params_option = click.option(
     show_default=True,
     envvar="RDM_PARAMS",
     show_envvar=True,
-    help="The experiment's parameter file; protocols.yaml and published.csv are looked for beside it.",
+    help="The experiment's parameter file; protocols.yaml, published.csv and claims.yaml are looked for beside it.",
 )
 overwrite_option = click.option(
     "--overwrite",

@@ -26,7 +26,19 @@ PAPER = "the paper's own"  # as a scale
 COMMITTED = paths.RESULTS / "example" / "claims.csv"
 COLUMNS = [
     *("claim", "text", "where", "statement", "scale", "verdict"),
-    *("effect", "low", "high", "relative", "smallest", "against", "seeds", "comparisons", "supported", "not_run"),
+    *(
+        "metric",
+        "effect",
+        "low",
+        "high",
+        "relative",
+        "smallest",
+        "against",
+        "seeds",
+        "comparisons",
+        "supported",
+        "not_run",
+    ),
     *("paper_value", "paper_against", "reason", "rests_on"),
 ]
 Cells = dict[str, str | float | int | None]
@@ -153,6 +165,7 @@ def _result(tested: Tested, rule: Claims) -> Cells:
     files = dict.fromkeys(file for comparison in tested.comparisons for file in comparison.files)
     return {
         "verdict": verdict,
+        "metric": tested.metric,
         "effect": decisive.effect,
         "low": low,
         "high": high,

@@ -53,6 +53,7 @@ def lay_out(table: pd.DataFrame, rule: Claims) -> Page:
             "Scale": ran["scale"],
             "Paper": ran.apply(_paper, axis=1),
             "Effect": ran.apply(effect_of, axis=1),
+            "Seeds": ran["seeds"].map("{:.0f}".format),
             "Against": ran.apply(_against, axis=1),
             "Verdict": ran["verdict"],
         }
@@ -62,10 +63,10 @@ def lay_out(table: pd.DataFrame, rule: Claims) -> Page:
 
 
 def effect_of(row: pd.Series) -> str:
-    """-0.079 [-0.325, +0.168], -5.1 %: the effect, its interval, and as a share of what it is an effect on."""
+    """FID -0.079 [-0.325, +0.168], -5.1 %: the effect, its interval, and as a share of what it is an effect on."""
     if pd.isna(row["effect"]):
         return ""
-    text = _signed(row["effect"])
+    text = f"{row['metric']} {_signed(row['effect'])}"
     text += f" [{_signed(row['low'])}, {_signed(row['high'])}]" if pd.notna(row["low"]) else ""
     return text + (f", {_signed(100 * row['relative'], 2)} %" if pd.notna(row["relative"]) else "")
 
@@ -75,10 +76,10 @@ def tested(table: pd.DataFrame) -> tuple[list[dict[str, str]], str]:
     rows = [
         {
             "claim": row["claim"],
-            "tested": fill(row["statement"], 48),
-            "effect": effect_of(row),
-            "against": fill(_against(row), 26),
-            "verdict": f"{row['verdict']} ({row['scale']})",
+            "tested": fill(row["statement"], 38),
+            "effect": effect_of(row).replace(" [", "\n["),
+            "against": fill(_against(row), 22),
+            "verdict": f"{row['verdict']}\n({row['scale']})",
         }
         for _, row in table[table["verdict"] != "not run"].iterrows()
     ]

@@ -16,8 +16,10 @@ from rdm.params import CONTROL, CONTROL_ROW, Experiment
 from rdm.params.claims import Depth, GatesByDepth, Rows, Sensitivity, Statement, Steps, Variants
 from rdm.params.evaluation import Cell, Curve
 from rdm.params.presentation import metrics_of
+from rdm.tables.build import columns_of
 from rdm.tables.logs import State, read_kept_sensitivity, read_sensitivity
 from rdm.tables.measured import HIGHER_IS_BETTER, Scores, pick, read_published_score, read_scores
+from rdm.tables.pages import METRICS
 
 SMALLEST_SENSITIVITY = 5e-7  # what six decimals round to zero
 
@@ -50,9 +52,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Tested:
-    """A statement in an experiment. higher: what is claimed of every comparison; else lower."""
+    """A statement in an experiment. higher: what is claimed of every comparison, else lower. metric: its name."""
 
     comparisons: tuple[Comparison, ...]
+    metric: str
     higher: bool
     paper_scale: bool
 
@@ -90,8 +93,7 @@ class Evidence:
             task, metric = statement.column.split("_")
             score = tables.table1.score if task == "c2i" else None
         else:
-            columns = {str(name): column for name, column in tables.table2.columns.items()} if tables.table2 else {}
-            column = columns.get(statement.column)
+            column = columns_of(self.experiment).get(statement.column) if tables.table2 else None
             score, metric = (column.score, column.metric) if column else (None, "")
         if score is None or metric not in metrics_of(self.experiment.protocols[score]):
             return None
@@ -104,7 +106,8 @@ class Evidence:
     def _row(self, table: str, row: str, score: str, metric: str) -> Source | None:
         """What stands for a row, or for a gated row's control; None if nothing does."""
         name, gated = row.removesuffix(CONTROL_ROW), self.experiment.train.gated
-        cell = next((cell for cell in self._cells(table, name) if self._data_of(cell) == self._data(score)), None)
+        cells, data = self._cells(table, name), self.experiment.score[score].data
+        cell = next((cell for cell in cells if self._data_of(cell) == data), None)
         if cell is None or (row != name and cell.system not in gated):
             return None
         if cell.system is None or cell.sampler is None:
@@ -118,13 +121,10 @@ class Evidence:
             return tuple(row for row in tables.table1.rows if row.row == name)
         return next((row.cells for row in tables.table2.rows if row.row == name), ()) if tables.table2 else ()
 
-    def _data(self, score: str) -> str:
-        return self.experiment.score[score].data
-
     def _data_of(self, cell: Cell) -> str:
-        return (
-            self.experiment.data_of(cell.system) if cell.system else self.experiment.published[str(cell.samples)].data
-        )
+        if cell.system:
+            return self.experiment.data_of(cell.system)
+        return self.experiment.published[str(cell.samples)].data
 
     def _of_system(self, system: str, sampler: str, score: str, metric: str) -> Numbers:
         experiment, key = self.experiment, (system, sampler, score)
@@ -143,7 +143,7 @@ class Evidence:
 
     def _tested(self, comparisons: list[Comparison], score: str, metric: str) -> Tested:
         higher, protocol = metric in HIGHER_IS_BETTER, self.experiment.protocols[score]
-        return Tested(tuple(comparisons), higher, protocol.paper_scale)
+        return Tested(tuple(comparisons), METRICS[metric], higher, protocol.paper_scale)
 
     # ---------------------------------------------------------------- Figures 6 and 7
 
@@ -205,7 +205,8 @@ class Evidence:
             return None
         found = _compare(statement.than, partial(self._shallow, gated, statement.arm, last), other, logarithms=True)
         protocols = [experiment.protocols[score] for score in experiment.scores_of(experiment.data_of(gated))]
-        return Tested((found,), statement.direction == "higher", all(protocol.paper_scale for protocol in protocols))
+        paper_scale = all(protocol.paper_scale for protocol in protocols)
+        return Tested((found,), "log sensitivity", statement.direction == "higher", paper_scale)
 
     def _shallow(self, gated: str, arm: str, step: int) -> Numbers:
         """Seed by seed the mean of log(n_i / n_L) over the shallower half of the states."""
