@@ -22,6 +22,7 @@ from rdm.cli.common import (
 )
 from rdm.cli.container import container
 from rdm.cli.datasets import datasets
+from rdm.cli.explain import card, explain
 from rdm.cli.gates import gates
 from rdm.cli.models import models
 from rdm.cli.params import params
@@ -219,8 +220,10 @@ def unlock(params_file: str) -> None:
         raise RdmError(f"snakemake --unlock failed: {done.stderr.strip().splitlines()[-1]}")
 
 
+main.add_command(card)
 main.add_command(container)
 main.add_command(datasets)
+main.add_command(explain)
 main.add_command(gates)
 main.add_command(models)
 main.add_command(params)

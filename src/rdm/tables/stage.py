@@ -11,6 +11,7 @@ import pandas as pd
 from rdm import paths
 from rdm.params import Experiment
 from rdm.provenance.files import whole_file
+from rdm.provenance.manifest import noted
 from rdm.tables.build import build_table1, build_table2
 from rdm.tables.figures import draw_clips, draw_samples
 from rdm.tables.pages import page1, page2
@@ -26,15 +27,16 @@ TABLES = {
 def run(experiment: Experiment, published: Path, name: str) -> list[Path]:
     """Write a table (`table1`: images, `table2`: videos) and its picture; returns their paths, the CSV first."""
     build, lay_out, draw, picture = TABLES[name]
-    table = build(experiment, published)
-    page = lay_out(table, experiment)
-    contents = {"csv": to_csv(table), "md": to_markdown(page), "tex": to_latex(page)}
     written = []
-    for suffix, content in contents.items():
-        path = paths.table(name, suffix)
-        with whole_file(path) as temporary:
-            temporary.write_text(content, encoding="utf-8")
-        written.append(path)
+    with noted(paths.table(name, "csv")):
+        table = build(experiment, published)
+        page = lay_out(table, experiment)
+        contents = {"csv": to_csv(table), "md": to_markdown(page), "tex": to_latex(page)}
+        for suffix, content in contents.items():
+            path = paths.table(name, suffix)
+            with whole_file(path) as temporary:
+                temporary.write_text(content, encoding="utf-8")
+            written.append(path)
     return [*written, draw(experiment, paths.figure(picture))]
 
 
