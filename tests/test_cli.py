@@ -26,6 +26,8 @@ VERBS = [
     "models",
     "datasets",
     "params",
+    "explain",
+    "card",
 ]
 
 

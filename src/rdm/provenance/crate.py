@@ -134,7 +134,6 @@ def _action(step: Step) -> Entity:
         "instrument": {"@id": _software(step)["@id"]},
         "object": [{"@id": _read(link)} for link in step.inputs.values()],
         "result": {"@id": _id(step)},
-        "actionStatus": {"@id": "http://schema.org/CompletedActionStatus"},
     }
     if "finished" in made and step.seconds is not None:
         end = datetime.fromisoformat(made["finished"])
