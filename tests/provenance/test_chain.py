@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from rdm import params, paths
-from rdm.errors import ArtefactError, UsageError
+from rdm import paths
 from rdm.provenance import environment
 from rdm.provenance.chain import Tree
 from rdm.provenance.manifest import read
-from tests.conftest import CI, ROOT
+from tests.conftest import ROOT
 from tests.provenance.by_hand import make, make_chain
 from tests.test_cli import fails, rdm
 
@@ -89,7 +88,7 @@ def test_damage_is_named(chain):
     fails(rdm("explain", str(SCORED)), 1, "model.safetensors is damaged", "rdm train ci-dit-s0")
     (paths.train(RUN) / "model.safetensors").write_text("content")
     edit(SCORED, lambda content: content["values"]["fid"].update(value=1.0))
-    fails(rdm("explain", str(SCORED)), 1, f"{SCORED} was changed after `rdm score ci-dit-s0`")
+    fails(rdm("explain", str(SCORED)), 1, f"{SCORED} is not what `rdm score ci-dit-s0` wrote here last")
     SCORED.write_text("{")
     paths.note(SCORED).unlink()
     fails(rdm("explain", str(SCORED)), 1, f"{SCORED} is damaged")

@@ -40,8 +40,9 @@ def main() -> None:
     data -> autoencoder -> latents -> train -> sample -> score -> tables
                            extractor ------------------^
 
-    `gates` and `figures` look into what was trained; `models` imports published weights, `datasets` says where the
-    paper's data are; `container` builds the image for `snakemake --use-singularity`.
+    `gates` and `figures` look into what was trained, `explain` says where a number comes from; `models` imports
+    published weights, `datasets` says where the paper's data are; `container` builds the image for
+    `snakemake --use-singularity`.
 
     Every verb reads a parameter file and the results of the verbs before it, below the folder results/.
     `snakemake --cores all results/table1.csv` runs them all. Exit codes: 0 done, 1 failed, 2 wrong usage.

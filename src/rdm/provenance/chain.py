@@ -124,7 +124,7 @@ class Tree:
             dict(self._links(artefact.recipe["inputs"], manifest.get("sources", {}))),
             manifest["files"],
             artefact.facts,
-            manifest["seconds"],
+            manifest.get("seconds"),
             manifest.get("environment", {}),
         )
 
@@ -136,10 +136,18 @@ class Tree:
         sha256 = file_digest(file)
         made = _read_json(note) if note.is_file() else {}
         if made and made.get("sha256") != sha256:
-            raise ArtefactError(f"{file} was changed after `{command}` had written it; run that again.")
-        facts = _read_json(file) if file.suffix == ".json" else {}
-        recipe = facts.get("recipe", {})
-        inputs = dict(self._links(recipe.get("inputs", {}), facts.get("sources", {})))
+            raise ArtefactError(
+                f"{file} is not what `{command}` wrote here last (edited, or brought from elsewhere); run that again."
+            )
+        recipe, inputs, facts = {}, {}, {}
+        if file.suffix == ".json":
+            facts = _read_json(file)
+            try:
+                recipe = facts["recipe"]
+                inputs = dict(self._links(recipe["inputs"], facts.get("sources", {})))
+                facts["values"] = {metric: dict(estimate) for metric, estimate in facts["values"].items()}
+            except (KeyError, TypeError, ValueError, AttributeError):
+                raise ArtefactError(f"{file} is damaged; run `{command}` again.") from None
         environment = {key: facts[key] for key in ("versions", "device") if key in facts} | made.get("environment", {})
         return Step(output, file, command, sha256, recipe, inputs, {}, facts, made.get("seconds"), environment)
 

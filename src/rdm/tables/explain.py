@@ -130,11 +130,9 @@ def _facts(step: Step) -> Iterator[tuple[str, str]]:
 
 
 def _made(step: Step) -> Iterator[tuple[str, str]]:
-    made, seconds = step.environment, step.seconds
-    if made:
-        yield "commit", made.get("commit") or "not recorded"
-        yield "lock", f"sha256 {made['lock']}" if made.get("lock") else "not recorded"
-        yield "versions", ", ".join(f"{name} {version}" for name, version in made["versions"].items())
-        yield "device", made["device"]
-    if seconds is not None:
-        yield "seconds", f"{seconds:g}" + (f", until {made['finished']}" if made else "")
+    made, lost = step.environment, "not recorded"
+    yield "commit", made.get("commit") or lost
+    yield "lock", f"sha256 {made['lock']}" if made.get("lock") else lost
+    yield "versions", ", ".join(f"{name} {version}" for name, version in made.get("versions", {}).items()) or lost
+    yield "device", made.get("device") or lost
+    yield "seconds", lost if step.seconds is None else f"{step.seconds:g}, until {made.get('finished', lost)}"
