@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from rdm import paths
+from rdm.params import load
 from rdm.provenance import environment
 from rdm.provenance.chain import Tree
 from rdm.provenance.manifest import read
+from rdm.tables.origins import columns_of
 from tests.conftest import ROOT
 from tests.provenance.by_hand import make, make_chain
 from tests.test_cli import fails, rdm
@@ -158,6 +160,16 @@ def test_the_examples_numbers_are_those_of_its_scores(monkeypatch):
     assert "The chain ends before the data set" in done.stdout
     quoted = rdm("explain", "results/example/table1.csv", "--row", "BigGAN-deep", "--column", "IS paper", params=digits)
     assert "171.4, copied from the paper (LDM Table 10 prints" in quoted.stdout
+
+
+@pytest.mark.parametrize("table", ["table1", "table2"])
+def test_every_column_of_ours_is_known(table):
+    """As readers see them; what the pages gain, the explanation must, too."""
+    experiment = load(ROOT / "params" / "digits.yaml")
+    titles = [cell.strip() for cell in (EXAMPLE / f"{table}.md").read_text().splitlines()[0].split("|")]
+    shown = {title for title in titles if title.endswith((" ours", " − control", "accuracy"))}
+    assert len(shown) > 4
+    assert shown <= {column.title for column in columns_of(experiment, table)}
 
 
 def test_a_table_that_was_edited(tmp_path, monkeypatch):

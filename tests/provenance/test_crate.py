@@ -50,7 +50,7 @@ def check_crate(folder):
     for entity in content["@graph"]:
         assert isinstance(entity["@type"], str)
         assert set(entity) <= TERMS, set(entity) - TERMS
-        for value in (v for values in entity.values() for v in (values if isinstance(values, list) else [values])):
+        for value in (value for values in entity.values() for value in several(values)):
             assert isinstance(value, str) or value.keys() == {"@id"}, "entities must not be nested"
             assert (
                 isinstance(value, str) or value["@id"] in graph or value["@id"].startswith("https://w3id.org/ro/crate")
@@ -63,7 +63,7 @@ def check_crate(folder):
     assert root["description"]
     assert graph[root["license"]["@id"]]["name"]
     datetime.date.fromisoformat(root["datePublished"])
-    parts = {part["@id"] for entity in graph.values() for part in entity.get("hasPart", [])}
+    parts = {part["@id"] for entity in graph.values() for part in several(entity.get("hasPart", []))}
     for name, entity in graph.items():
         if entity["@type"] == "File":
             file = folder / unquote(name)
@@ -80,6 +80,11 @@ def check_crate(folder):
     return graph
 
 
+def several(value):
+    """A single value is no list."""
+    return value if isinstance(value, list) else [value]
+
+
 def check_process_run(graph, root):
     profile = graph[root["conformsTo"]["@id"]]
     assert profile["@id"].startswith("https://w3id.org/ro/wfrun/process/")
@@ -88,8 +93,8 @@ def check_process_run(graph, root):
     assert actions
     for action in actions:
         assert graph[action["instrument"]["@id"]]["@type"] == "SoftwareApplication"
-        assert {"@id": action["@id"]} in root["mentions"]
-        for entity in (*action["object"], action["result"]):
+        assert {"@id": action["@id"]} in several(root["mentions"])
+        for entity in (*several(action["object"]), action["result"]):
             assert graph[entity["@id"]]["@type"] in ("File", "Dataset", "CreativeWork")
 
 
@@ -99,7 +104,7 @@ def test_a_whole_chain(chain):
     actions = [entity for entity in graph.values() if entity["@type"] == "CreateAction"]
     assert len(actions) == 7
     made = {action["result"]["@id"] for action in actions}
-    read = {entity["@id"] for action in actions for entity in action["object"]}
+    read = {entity["@id"] for action in actions for entity in several(action["object"])}
     assert made - read == {str(SCORED)}  # the result, of which nothing is made
     assert read <= made
     for action in actions:

@@ -31,9 +31,7 @@ def card(
     scores: the content of its score files; None while it has just been trained.
     """
     gated = " with gates on its residual units" if recipe["parameters"]["train"].get("gates") else ""
-    rows = tabulate(
-        list(_rows(recipe, facts, weights, config)), headers=["", ""], tablefmt="pipe", disable_numparse=True
-    )
+    rows = "\n".join(f"- **{what}**: {text}" for what, text in _rows(recipe, facts, weights, config))
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         name=name, what=NAMES[config["network"]["kind"]] + gated, rows=rows, scores=_scores(name, scores)
     )

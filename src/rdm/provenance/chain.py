@@ -145,7 +145,9 @@ class Tree:
             try:
                 recipe = facts["recipe"]
                 inputs = dict(self._links(recipe["inputs"], facts.get("sources", {})))
-                facts["values"] = {metric: dict(estimate) for metric, estimate in facts["values"].items()}
+                facts["values"] = {
+                    name: {**found, "value": float(found["value"])} for name, found in facts["values"].items()
+                }
             except (KeyError, TypeError, ValueError, AttributeError):
                 raise ArtefactError(f"{file} is damaged; run `{command}` again.") from None
         environment = {key: facts[key] for key in ("versions", "device") if key in facts} | made.get("environment", {})

@@ -62,8 +62,8 @@ def _root(result: Step, parts: list[Entity], actions: list[Entity]) -> Entity:
         "license": {"@id": LICENCE},
         "conformsTo": {"@id": PROFILE},
         "citation": {"@id": PAPER},
-        "hasPart": _references(parts),
-        "mentions": _references(actions),
+        "hasPart": _references(part["@id"] for part in parts),
+        "mentions": _references(action["@id"] for action in actions),
         "mainEntity": {"@id": _id(result)},
     }
 
@@ -98,7 +98,7 @@ def _result(step: Step, crate: Path) -> list[Entity]:
         "name": str(step.output),
         "description": f"{len(step.files)} files, which are not in this crate: its {paths.MANIFEST} has their sha256",
         "identifier": f"sha256:{step.sha256}",
-        "hasPart": _references([manifest]),
+        "hasPart": {"@id": manifest["@id"]},
     }
     if "licence" in step.facts:
         folder |= {"creditText": step.facts["origin"], "conditionsOfAccess": f"licence: {step.facts['licence']}"}
@@ -132,7 +132,7 @@ def _action(step: Step) -> Entity:
         "name": step.command,
         "description": ", ".join(f"{what} {value or 'not recorded'}" for what, value in known.items()),
         "instrument": {"@id": _software(step)["@id"]},
-        "object": [{"@id": _read(link)} for link in step.inputs.values()],
+        "object": _references(_read(link) for link in step.inputs.values()),
         "result": {"@id": _id(step)},
     }
     if "finished" in made and step.seconds is not None:
@@ -162,8 +162,10 @@ def _software(step: Step) -> Entity:
     }
 
 
-def _references(entities: Iterable[Entity]) -> list[Entity]:
-    return [{"@id": name} for name in dict.fromkeys(entity["@id"] for entity in entities)]
+def _references(names: Iterable[str]) -> list[Entity] | Entity:
+    """Each entity of these names once; a single one is no list, as RO-Crate 1.1 would have it."""
+    found = [{"@id": name} for name in dict.fromkeys(names)]
+    return found[0] if len(found) == 1 else found
 
 
 def _distinct(entities: Iterable[Entity]) -> list[Entity]:

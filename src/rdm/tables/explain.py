@@ -64,9 +64,8 @@ def card_of(experiment: Experiment, run: str) -> str:
     there = [path for path in scored if path.is_relative_to(paths.RESULTS / "score" / run) and path.is_file()]
     steps = tree.walk(there)
     for what, _, command in tree.ends(steps):
-        raise ArtefactError(
-            f"{what} is not there, so that the scores of {run} cannot be followed back; run `{command}`."
-        )
+        if Path(what).is_relative_to(paths.RESULTS / "sample"):
+            raise ArtefactError(f"{what} is not there, and so nothing ties its scores to {run}; run `{command}`.")
     scores = [step.facts for step in steps if step.path in there]
     config = json.loads((trained.path / "config.json").read_text(encoding="utf-8"))
     weights = {name: sha256 for name, sha256 in trained.files.items() if name.endswith(".safetensors")}

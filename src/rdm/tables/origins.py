@@ -13,7 +13,8 @@ from rdm import paths
 from rdm.errors import ArtefactError, UsageError, nearest
 from rdm.params import CONTROL, Experiment
 from rdm.params.evaluation import Row, VideoRow
-from rdm.tables.build import EXTRA, FLOORS, IMAGE_METRICS, VIDEO_COLUMNS, Line, arrange, columns_of
+from rdm.tables import build
+from rdm.tables.build import EXTRA, FLOORS, IMAGE_METRICS, VIDEO_COLUMNS, Line, arrange
 from rdm.tables.pages import METRICS
 from rdm.tables.published import PublishedRow, read_published
 
@@ -64,7 +65,7 @@ def numbers(
     published: the paper's numbers; place: where a result is, by its path in `results/`.
     Raises UsageError for a row, column or cell without a number, ArtefactError for one that its scores do not give.
     """
-    lines, columns = _lines(experiment, published, name), _columns(experiment, name)
+    lines, columns = _lines(experiment, published, name), columns_of(experiment, name)
     rows = [_choose(row, [line.row.name for line in lines], "row", name)] if row else [line.row.name for line in lines]
     titles = [_choose(column, [c.title for c in columns], "column", name)] if column else [c.title for c in columns]
     file = place(paths.table(name, "csv"))
@@ -97,7 +98,7 @@ def _lines(experiment: Experiment, published: Path, name: str) -> list[Line]:
     return [*arrange(read_published(published, name), rows, experiment.train.gated), floor]
 
 
-def _columns(experiment: Experiment, name: str) -> list[Column]:
+def columns_of(experiment: Experiment, name: str) -> list[Column]:
     """The columns of numbers of a table."""
     found = []
     if name == "table1":
@@ -107,7 +108,7 @@ def _columns(experiment: Experiment, name: str) -> list[Column]:
             found.append(Column(f"{METRICS[metric]} ours", f"c2i_{metric}_ours", score, metric))
         found.append(Column("Class accuracy", "accuracy", score, "accuracy"))
         return [*found, Column("FID − control", "fid_minus_control", score, "fid", difference=True)]
-    for column, measured in columns_of(experiment).items():
+    for column, measured in build.columns_of(experiment).items():
         title, score, metric = VIDEO_COLUMNS[column], measured.score, measured.metric
         found.append(Column(f"{title} paper", f"{column}_paper", score, metric, quoted=True))
         found.append(Column(f"{title} ours", f"{column}_ours", score, metric))

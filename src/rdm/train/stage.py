@@ -141,9 +141,12 @@ def _config(baseline: Denoiser, shape: list[int], classes: int) -> dict[str, Any
 
 def _describe(name: str, recipe: Recipe, facts: dict[str, Any], config: dict[str, Any], folder: Path) -> None:
     """Beside the weights: the network's sizes, and the model card."""
-    (folder / "config.json").write_text(canonical_json(config), encoding="utf-8")
+    text = canonical_json(config)
+    (folder / "config.json").write_text(text, encoding="utf-8")
     weights = {file.name: file_digest(file) for file in sorted(folder.glob("*.safetensors"))}
-    (folder / "README.md").write_text(card(name, recipe.as_dict(), facts, weights, config), encoding="utf-8")
+    # from the file's own order of keys, as `rdm card` reads it
+    about = card(name, recipe.as_dict(), facts, weights, json.loads(text))
+    (folder / "README.md").write_text(about, encoding="utf-8")
 
 
 def _training_data(data: latents.Latents, baseline: Denoiser) -> latents.Latents:
