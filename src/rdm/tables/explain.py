@@ -45,7 +45,7 @@ def explain(
         steps = tree.walk([output])
         return Explained([], steps, tree.ends(steps))
     [name] = job.names
-    found = numbers(experiment, published, name, tree.place, row, column)
+    found = numbers(experiment, published, name, tree, row, column)
     scores = list(dict.fromkeys(path for number in found for path in (*number.scores, *number.controls)))
     steps = tree.walk([paths.table(name, "csv"), *scores])
     own = {step.output: step.sha256 for step in steps}

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import csv
-import json
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from rdm import paths
 from rdm.errors import ArtefactError, UsageError, nearest
 from rdm.params import CONTROL, Experiment
 from rdm.params.evaluation import Row, VideoRow
+from rdm.provenance.chain import Step, Tree
 from rdm.tables import build
 from rdm.tables.build import EXTRA, FLOORS, IMAGE_METRICS, VIDEO_COLUMNS, Line, arrange
 from rdm.tables.pages import METRICS
@@ -56,32 +56,31 @@ def numbers(
     experiment: Experiment,
     published: Path,
     name: str,
-    place: Callable[[Path], Path],
+    tree: Tree,
     row: str | None = None,
     column: str | None = None,
 ) -> list[Number]:
     """The numbers of ours in a written table; of one row or column, or of the cell where they meet (also a quoted one).
 
-    published: the paper's numbers; place: where a result is, by its path in `results/`.
+    published: the paper's numbers; tree: where the results are.
     Raises UsageError for a row, column or cell without a number, ArtefactError for one that its scores do not give.
     """
     lines, columns = _lines(experiment, published, name), columns_of(experiment, name)
     rows = [_choose(row, [line.row.name for line in lines], "row", name)] if row else [line.row.name for line in lines]
     titles = [_choose(column, [c.title for c in columns], "column", name)] if column else [c.title for c in columns]
-    file = place(paths.table(name, "csv"))
-    if not file.is_file():
-        raise ArtefactError(f"{file} is not there yet; run `rdm tables {name}` first.")
+    file = tree.step(paths.table(name, "csv")).path
     written = {cells["method"]: cells for cells in csv.DictReader(file.read_text(encoding="utf-8").splitlines())}
     found = []
     for line in (line for line in lines if line.row.name in rows):
         for each in (each for each in columns if each.title in titles):
             value = written.get(line.row.name, {}).get(each.name)
             if value and (not each.quoted or (row and column)):
-                number = _number(experiment, line, each, value, place, name)
-                if not each.quoted and f"{statistics.fmean(number.values):.6g}" != value:
+                number = _number(experiment, line, each, value, tree, name)
+                given = f"{statistics.fmean(number.values):.6g}" if number.values else "none"
+                if not each.quoted and given != value:
                     raise ArtefactError(
-                        f"{file} says {value} for {number.row}, {number.column}, where its scores give "
-                        f"{statistics.fmean(number.values):.6g}; run `rdm tables {name}`."
+                        f"{file} says {value} for {number.row}, {number.column}, where its scores give {given}; run "
+                        f"`rdm tables {name}`."
                     )
                 found.append(number)
     if not found:
@@ -125,9 +124,7 @@ def _choose(given: str, known: list[str], what: str, table: str) -> str:
     return found
 
 
-def _number(
-    experiment: Experiment, line: Line, column: Column, value: str, place: Callable[[Path], Path], table: str
-) -> Number:
+def _number(experiment: Experiment, line: Line, column: Column, value: str, tree: Tree, table: str) -> Number:
     if column.quoted:
         remark = line.row.remarks.get(column.name.removesuffix("_paper"), "")
         return Number(line.row.name, column.title, value, remark=remark)
@@ -136,10 +133,10 @@ def _number(
         scores = [paths.floor(experiment.score[column.score].data, protocol)]
     else:
         scores = _scores(experiment, line, column.score)
-    values = [_value(place(path), column) for path in scores]
+    values = [_value(tree.step(path), column) for path in scores]
     controls = _scores(experiment, replace(line, control=True), column.score) if column.difference else []
     if controls:
-        twins = [_value(place(path), column) for path in controls]
+        twins = [_value(tree.step(path), column) for path in controls]
         values = [ours - theirs for ours, theirs in zip(values, twins, strict=True)]
     return Number(line.row.name, column.title, value, tuple(scores), tuple(controls), tuple(values))
 
@@ -158,10 +155,7 @@ def _scores(experiment: Experiment, line: Line, score: str) -> list[Path]:
     return []
 
 
-def _value(file: Path, column: Column) -> float:
-    if not file.is_file():
-        raise ArtefactError(f"{file} is not there, which {column.title} is the mean of; run `rdm score` of its run.")
-    try:
-        return float(json.loads(file.read_text(encoding="utf-8"))["values"][column.metric]["value"])
-    except (ValueError, KeyError, TypeError):
-        raise ArtefactError(f"{file} is damaged, or gives no {column.metric}; run `rdm score` of its run.") from None
+def _value(score: Step, column: Column) -> float:
+    if column.metric not in score.facts["values"]:
+        raise ArtefactError(f"{score.path} gives no {column.metric}; run `{score.command}` again.")
+    return float(score.facts["values"][column.metric]["value"])
