@@ -27,6 +27,8 @@ VERBS = [
     "models",
     "datasets",
     "params",
+    "explain",
+    "card",
 ]
 
 

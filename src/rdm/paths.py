@@ -97,3 +97,8 @@ def table(name: str, suffix: str) -> Path:
 def figure(name: str, suffix: str = "png") -> Path:
     """A picture of the results, or (`csv`) the numbers in it."""
     return RESULTS / "figures" / f"{name}.{suffix}"
+
+
+def note(file: Path) -> Path:
+    """How a score or table was made (commit, versions, seconds): apart from the file, which repeats itself."""
+    return RESULTS / "provenance" / file.relative_to(RESULTS).with_suffix(".json")

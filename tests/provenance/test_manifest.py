@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 from safetensors import SafetensorError
@@ -10,14 +11,14 @@ from safetensors import SafetensorError
 from rdm.errors import ArtefactError
 from rdm.provenance import code
 from rdm.provenance.files import whole_file, whole_folder
-from rdm.provenance.manifest import Recipe, build, is_current, read
+from rdm.provenance.manifest import Input, Recipe, build, is_current, read
 
 REMEDY = "rdm data x"
 
 
 @pytest.fixture
 def recipe():
-    return Recipe("data", {"size": [1, 2]}, {"start": "abc"})
+    return Recipe("data", {"size": [1, 2]}, {"start": Input(Path("start"), "abc")})
 
 
 @pytest.fixture
@@ -57,8 +58,16 @@ def test_other_parameters_are_named(artefact):
     with pytest.raises(ArtefactError, match="other parameters"):
         is_current(artefact, Recipe("data", {"size": [3]}), REMEDY, overwrite=False)
     with pytest.raises(ArtefactError, match="other input files"):
-        is_current(artefact, Recipe("data", {"size": [1, 2]}, {"start": "other"}), REMEDY, overwrite=False)
-    for other in (Recipe("data", {"size": [3]}), Recipe("data", {"size": [1, 2]}, {"start": "other"})):
+        is_current(
+            artefact,
+            Recipe("data", {"size": [1, 2]}, {"start": Input(Path("start"), "other")}),
+            REMEDY,
+            overwrite=False,
+        )
+    for other in (
+        Recipe("data", {"size": [3]}),
+        Recipe("data", {"size": [1, 2]}, {"start": Input(Path("start"), "other")}),
+    ):
         assert not is_current(artefact, other, REMEDY, overwrite=True)
 
 

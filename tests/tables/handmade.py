@@ -8,7 +8,7 @@ from rdm import paths
 from rdm.data.sources import open_images, open_videos
 from rdm.params.dependencies import of_published_score, of_sample, of_score, of_scoring, of_train
 from rdm.provenance.files import digest, write_json
-from rdm.provenance.manifest import Recipe, build, read
+from rdm.provenance.manifest import Input, Recipe, build, read
 
 
 def with_seeds(experiment, seeds):
@@ -28,7 +28,7 @@ def write_sample(experiment, run, sampler, images=None, labels=None):
     trained = write_train(experiment, run)
     images = np.zeros((0, 1, 1, 1), np.uint8) if images is None else images
     labels = np.zeros(len(images), np.int64) if labels is None else labels
-    recipe = Recipe("sample", of_sample(experiment, run, sampler), {"train": trained.digest})
+    recipe = Recipe("sample", of_sample(experiment, run, sampler), {"train": trained.as_input})
     with build(paths.sample(run, sampler), recipe) as (scratch, _):
         np.savez(scratch / "00000.npz", arr_0=images, arr_1=labels)
     return read(paths.sample(run, sampler), "")
@@ -45,13 +45,20 @@ def write_scores(experiment, system, sampler, score, metrics):
         samples = read(paths.sample(run, sampler), "") if there else write_sample(experiment, run, sampler)
         values = {name: estimates[number] for name, estimates in metrics.items()}
         path = paths.score(run, sampler, experiment.score[score].protocol)
-        _write(path, experiment, score, of_score(experiment, run, sampler, score), values, samples.digest)
+        _write(path, experiment, score, of_score(experiment, run, sampler, score), values, samples.as_input)
 
 
 def write_floor(experiment, score, metrics):
     """metrics: name -> (value, standard error)."""
     path = paths.floor(experiment.score[score].data, experiment.score[score].protocol)
-    _write(path, experiment, score, of_scoring(experiment, score), metrics, "real")
+    _write(
+        path,
+        experiment,
+        score,
+        of_scoring(experiment, score),
+        metrics,
+        Input(paths.data(experiment.score[score].data), "real"),
+    )
 
 
 def write_published(experiment, name, score, metrics):
@@ -59,7 +66,7 @@ def write_published(experiment, name, score, metrics):
     source = Path(experiment.published[name].path)
     opened = open_images(source) if experiment.protocols[score].clips is None else open_videos(source)
     path = paths.published_score(name, experiment.score[score].protocol)
-    _write(path, experiment, score, of_published_score(experiment, name, score), metrics, opened.digest)
+    _write(path, experiment, score, of_published_score(experiment, name, score), metrics, Input(source, opened.digest))
 
 
 def _write(path, experiment, score, parameters, values, samples):

@@ -18,6 +18,7 @@ from rdm.errors import RdmError
 from rdm.params import dependencies
 from rdm.provenance import graph
 from rdm.provenance.code import code_digest
+from rdm.provenance.environment import commit
 
 
 def parameter_file():
@@ -55,7 +56,10 @@ def enter_storage():
 
 # every `rdm` below reads this file; its path is no parameter of a rule, so that a copy of it re-runs nothing
 # exec: a shell in between would die of the signal that stops a job, and the job be killed while it saves its state
-shell.prefix(f"export RDM_PARAMS={shlex.quote(str(PARAMS))}; {enter_storage()}exec ")
+# RDM_COMMIT: for what is noted of a result's making, in a container without git
+shell.prefix(
+    f"export RDM_PARAMS={shlex.quote(str(PARAMS))} RDM_COMMIT={commit() or ''}; {enter_storage()}exec "
+)
 
 # jobs that use a GPU ask for one; here there are no more at a time than there are GPUs, and a cluster counts its own
 HERE = workflow.resource_settings.nodes is None and not workflow.remote_exec

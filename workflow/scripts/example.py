@@ -12,6 +12,7 @@ for name, verb in (("table1", "reproduce"), ("table2", "videos"), ("claims", "cl
 shutil.rmtree(EXAMPLE, ignore_errors=True)
 shutil.copytree(RESULTS / "figures", EXAMPLE / "figures")
 shutil.copytree(RESULTS / "score", EXAMPLE / "score")
+shutil.copytree(RESULTS / "provenance", EXAMPLE / "provenance")
 for preview in sorted(RESULTS.glob("sample/digits-*-rdm-s0/*.gif")):
     (EXAMPLE / "clips").mkdir(exist_ok=True)
     shutil.copy(preview, EXAMPLE / "clips" / f"{preview.parent.name}-{preview.name}")

@@ -23,6 +23,7 @@ from rdm.cli.common import (
 )
 from rdm.cli.container import container
 from rdm.cli.datasets import datasets
+from rdm.cli.explain import card, explain
 from rdm.cli.gates import gates
 from rdm.cli.models import models
 from rdm.cli.params import params
@@ -40,8 +41,9 @@ def main() -> None:
     data -> autoencoder -> latents -> train -> sample -> score -> tables
                            extractor ------------------^
 
-    `gates` and `figures` look into what was trained; `models` imports published weights, `datasets` says where the
-    paper's data are; `container` builds the image for `snakemake --use-singularity`.
+    `gates` and `figures` look into what was trained, `explain` says where a number comes from; `models` imports
+    published weights, `datasets` says where the paper's data are; `container` builds the image for
+    `snakemake --use-singularity`.
 
     Every verb reads a parameter file and the results of the verbs before it, below the folder results/.
     `snakemake --cores all results/table1.csv` runs them all. Exit codes: 0 done, 1 failed, 2 wrong usage.
@@ -220,9 +222,11 @@ def unlock(params_file: str) -> None:
         raise RdmError(f"snakemake --unlock failed: {done.stderr.strip().splitlines()[-1]}")
 
 
+main.add_command(card)
 main.add_command(claims)
 main.add_command(container)
 main.add_command(datasets)
+main.add_command(explain)
 main.add_command(gates)
 main.add_command(models)
 main.add_command(params)

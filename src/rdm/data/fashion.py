@@ -17,6 +17,7 @@ from rdm.params.schema import FashionData
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # the package dataset-fashion-mnist
 URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+ORIGIN, LICENCE = "Fashion-MNIST, Xiao, Rasul and Vollgraf (2017)", "MIT"
 CLASSES = ["t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"]
 # sha256 of the uncompressed content: Debian compresses the same four files anew
 SHA256 = {
@@ -37,8 +38,8 @@ def open_fashion(parameters: FashionData) -> Source:
         test=_split("t10k", parameters),
         channels=1,
         classes=CLASSES,
-        origin="Fashion-MNIST, Xiao, Rasul and Vollgraf (2017)",
-        licence="MIT",
+        origin=ORIGIN,
+        licence=LICENCE,
     )
 
 

@@ -51,7 +51,7 @@ def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
     images = data.load(experiment, dataset, "train")
     autoencoder = _read_autoencoder(experiment, name)
     folder = paths.latents(dataset, name)
-    inputs = {"data": images.artefact.digest, "autoencoder": autoencoder.digest}
+    inputs = {"data": images.artefact.as_input, "autoencoder": autoencoder.as_input}
     recipe = Recipe("latents", of_autoencoder(experiment, name), inputs)
     if is_current(folder, recipe, make_latents(name), overwrite):
         return folder
@@ -69,6 +69,7 @@ def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
             "shape": [*shape[:-3], parameters.latent_channels, *shape[-2:]],
             "mean": mean[: parameters.latent_channels].tolist(),
             "std": std[: parameters.latent_channels].tolist(),
+            "data": {key: images.artefact.facts[key] for key in ("origin", "licence")},
         }
     return folder
 

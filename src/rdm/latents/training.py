@@ -19,8 +19,7 @@ from rdm.params import Experiment
 from rdm.params.autoencoder import Autoencoder, PublishedAutoencoder
 from rdm.params.dependencies import make_autoencoder, of_autoencoder
 from rdm.progress import progress
-from rdm.provenance.files import file_digest
-from rdm.provenance.manifest import Recipe, build, is_current
+from rdm.provenance.manifest import Input, Recipe, build, is_current
 from rdm.randomness import batch_items, generator, seed_of
 from rdm.runtime import prepare
 
@@ -31,9 +30,9 @@ def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
     train = data.load(experiment, parameters.data, "train")
     test = data.load(experiment, parameters.data, "test")
     folder = paths.autoencoder(parameters.data, name)
-    inputs = {"data": train.artefact.digest}
+    inputs = {"data": train.artefact.as_input}
     if isinstance(parameters, PublishedAutoencoder):
-        inputs["weights"] = file_digest(published_file(Path(parameters.weights)))
+        inputs["weights"] = Input.of_file(published_file(Path(parameters.weights)))
     recipe = Recipe("autoencoder", of_autoencoder(experiment, name), inputs)
     if is_current(folder, recipe, make_autoencoder(name), overwrite):
         return folder

@@ -165,17 +165,23 @@ def target(experiment: Experiment, name: str) -> Job:
     return table(experiment, name) if name in PICTURES else figure(experiment, name)
 
 
+def makers(experiment: Experiment) -> dict[Path, Job]:
+    """The job that makes each output: of every stage, tables included, figures excluded."""
+    tables = [table(experiment, name) for name in targets(experiment) if name in PICTURES]
+    return {path: job for job in [*_all(experiment), *tables] for path in job.makes}
+
+
 def jobs(experiment: Experiment, wanted: list[str]) -> Iterator[Job]:
     """The jobs that these tables and figures need, each after those that it reads from."""
-    makers = {path: job for job in _all(experiment) for path in job.makes}
+    by_output = makers(experiment)
     done: set[str] = set()
 
     def with_inputs(job: Job) -> Iterator[Job]:
         if job.command not in done:
             done.add(job.command)
             for path in job.reads:
-                if path in makers:  # published samples are there already
-                    yield from with_inputs(makers[path])
+                if path in by_output:  # published samples are there already
+                    yield from with_inputs(by_output[path])
             yield job
 
     for name in wanted:

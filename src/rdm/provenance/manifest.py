@@ -6,7 +6,6 @@ file and compares its parameters with the present ones; `check_input` compares t
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import time
 from collections.abc import Iterator
@@ -18,7 +17,21 @@ from typing import Any
 from rdm import paths
 from rdm.errors import ArtefactError, MissingError
 from rdm.provenance.code import code_digest
-from rdm.provenance.files import digest, file_digest, whole_folder
+from rdm.provenance.environment import environment
+from rdm.provenance.files import digest, file_digest, whole_folder, write_json
+
+
+@dataclass(frozen=True)
+class Input:
+    """What an artefact is made from: a folder or a file, and the digest of its content."""
+
+    path: Path
+    digest: str
+
+    @classmethod
+    def of_file(cls, path: Path) -> Input:
+        """A file, as it is now."""
+        return cls(path, file_digest(path))
 
 
 @dataclass(frozen=True)
@@ -27,18 +40,25 @@ class Recipe:
 
     verb: the `rdm` verb that makes it.
     parameters: the values it depends on, JSON-like.
-    inputs: what it reads, as name -> digest.
+    inputs: what it reads, by name. Their digests belong to the recipe, their places do not.
     """
 
     verb: str
     parameters: dict[str, Any]
-    inputs: dict[str, str] = field(default_factory=dict)
+    inputs: dict[str, Input] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """The recipe with the digest of the stage's code, as it stands in the manifest."""
+        inputs = {name: source.digest for name, source in self.inputs.items()}
+        content = {"verb": self.verb, "parameters": self.parameters, "inputs": inputs, "code": code_digest(self.verb)}
         # a round trip through JSON, so that it equals what is read back (tuples become lists)
-        content: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
-        return {**content, "code": code_digest(self.verb)}
+        read_back: dict[str, Any] = json.loads(json.dumps(content))
+        return read_back
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Where the inputs lie, by name: beside the recipe, so that an artefact can be followed back."""
+        return {name: str(source.path) for name, source in self.inputs.items()}
 
     @property
     def digest(self) -> str:
@@ -54,6 +74,11 @@ class Artefact:
     recipe: dict[str, Any]
     digest: str
     facts: dict[str, Any]
+
+    @property
+    def as_input(self) -> Input:
+        """As what another artefact is made from."""
+        return Input(self.folder, self.digest)
 
 
 def read(folder: Path, remedy: str, parameters: dict[str, Any] | None = None) -> Artefact:
@@ -118,7 +143,7 @@ def is_current(folder: Path, recipe: Recipe, remedy: str, overwrite: bool) -> bo
 def build(folder: Path, recipe: Recipe) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Make an artefact: yields a scratch folder and a dict for facts; on success it becomes `folder`, with a manifest.
 
-    The manifest's `files` and `recipe` depend on content alone; `seconds` is the only value that varies between runs.
+    The manifest's `files`, `recipe` and `facts` depend on content alone; `seconds` and `environment` vary between runs.
     """
     started = time.monotonic()
     facts: dict[str, Any] = {}
@@ -127,11 +152,22 @@ def build(folder: Path, recipe: Recipe) -> Iterator[tuple[Path, dict[str, Any]]]
         files = {str(f.relative_to(scratch)): file_digest(f) for f in sorted(scratch.rglob("*")) if f.is_file()}
         manifest = {
             "recipe": recipe.as_dict(),
+            "sources": recipe.sources,
             "files": files,
             "facts": facts,
             "seconds": round(time.monotonic() - started, 1),
+            "environment": environment(),
         }
         (scratch / paths.MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def noted(file: Path) -> Iterator[None]:
+    """Make a result that is a file of its own, and repeats itself byte by byte: note beside it how it was made."""
+    started = time.monotonic()
+    yield
+    made = {"seconds": round(time.monotonic() - started, 1), "environment": environment()}
+    write_json(paths.note(file), {"sha256": file_digest(file), **made})
 
 
 def _first_difference(there: Any, now: Any, key: str = "") -> str:

@@ -86,7 +86,7 @@ def run(experiment: Experiment, name: str, overwrite: bool = False, part: Part |
     folders = []
     for sampler in samplers:
         drawing = prepare_drawing(experiment, name, sampler, device)
-        recipe = Recipe("sample", of_sample(experiment, name, sampler), {"train": drawing.trained.artefact.digest})
+        recipe = Recipe("sample", of_sample(experiment, name, sampler), {"train": drawing.trained.artefact.as_input})
         folder, shards = paths.sample(name, sampler), paths.sample_state(name, sampler, recipe.digest)
         folders.append(shards if part else folder)
         if is_current(folder, recipe, make_sample(name), overwrite):

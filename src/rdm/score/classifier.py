@@ -89,7 +89,7 @@ def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
     frames = experiment.protocols[name].frames
     train = data.load(experiment, dataset, "train")
     folder = paths.extractor(dataset, name)
-    recipe = Recipe("extractor", of_extractor(experiment, name), {"data": train.artefact.digest})
+    recipe = Recipe("extractor", of_extractor(experiment, name), {"data": train.artefact.as_input})
     if is_current(folder, recipe, make_extractor(name), overwrite):
         return folder
     device = prepare(experiment)

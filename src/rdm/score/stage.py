@@ -19,7 +19,7 @@ from rdm.params.evaluation import Classifier
 from rdm.params.schema import VideosData
 from rdm.parts import Part
 from rdm.provenance.files import digest, write_json
-from rdm.provenance.manifest import Recipe, read
+from rdm.provenance.manifest import Input, Recipe, noted, read
 from rdm.randomness import generator, proportional
 from rdm.runtime import prepare
 from rdm.sample import store
@@ -60,13 +60,17 @@ class Scorer:
         self.device = prepare(experiment)
         if isinstance(parameters, Classifier):
             weights = paths.extractor(self.parameters.data, name)
-            made = read(weights, make_extractor(name), of_extractor(experiment, name)).digest
+            made = read(weights, make_extractor(name), of_extractor(experiment, name)).as_input
         else:
             weights, made = Path(parameters.weights), None
         self.extractor = build_extractor(parameters.kind, weights, self.device, self.protocol.weights)
         self.real = data.load(experiment, self.parameters.data, self.protocol.reference)
         self.reference = self._reference()
-        self.inputs = {"reference": self.reference.facts["sha256"], "extractor": made or self.extractor.digest}
+        named = self.parameters.reference
+        self.inputs = {
+            "reference": Input(Path(named), self.reference.facts["sha256"]) if named else self.real.artefact.as_input,
+            "extractor": made or Input(weights, self.extractor.digest),
+        }
 
     def items(self, images: Any, order: np.ndarray) -> InMemory:
         """Images or clips in this order, as the protocol sees them: clips perhaps as their frames."""
@@ -129,7 +133,7 @@ class Scorer:
             return folder
         prepared = preparation(self.protocol, "samples", self.extractor)
         layers = self.features(items, start, stop)
-        parts.save(folder, layers, None, start, total, recipe.inputs["samples"], prepared)
+        parts.save(folder, layers, None, start, total, recipe.inputs["samples"].digest, prepared)
         return folder
 
     def score(
@@ -154,20 +158,22 @@ class Scorer:
         Features that several jobs extracted are taken, and removed.
         """
         reference, count, waiting = reference or self.reference, self.count(items), paths.score_state(recipe.digest)
-        if parts.is_parts(waiting):
-            layers = parts.open_parts(waiting).layers()
-        else:
-            layers = self.features(items, 0, count * self.protocol.frames)
-        estimates, more = self.score(layers, None if labels is None else labels[:count], reference)
-        content = {
-            **describe(self.protocol, self.parameters.protocol, self.extractor, reference),
-            "values": {metric: estimate.as_dict() for metric, estimate in estimates.items()},
-            "samples": {"sha256": recipe.inputs["samples"], "items": count, **facts},
-            "remarks": remarks + more,
-            "scoring_sha256": digest(of_scoring(self.experiment, self.name)),
-            "recipe": recipe.as_dict(),
-        }
-        write_json(target, content)
+        with noted(target):
+            if parts.is_parts(waiting):
+                layers = parts.open_parts(waiting).layers()
+            else:
+                layers = self.features(items, 0, count * self.protocol.frames)
+            estimates, more = self.score(layers, None if labels is None else labels[:count], reference)
+            content = {
+                **describe(self.protocol, self.parameters.protocol, self.extractor, reference),
+                "values": {metric: estimate.as_dict() for metric, estimate in estimates.items()},
+                "samples": {"sha256": recipe.inputs["samples"].digest, "items": count, **facts},
+                "remarks": remarks + more,
+                "scoring_sha256": digest(of_scoring(self.experiment, self.name)),
+                "recipe": recipe.as_dict(),
+                "sources": recipe.sources,
+            }
+            write_json(target, content)
         shutil.rmtree(waiting, ignore_errors=True)
         return target
 
@@ -211,7 +217,7 @@ def _score_run(scorer: Scorer, name: str, part: Part | None) -> list[Path]:
     written = []
     for sampler in experiment.samplers_of(system):
         samples = store.load(experiment, name, sampler)
-        inputs = {**scorer.inputs, "samples": samples.artefact.digest}
+        inputs = {**scorer.inputs, "samples": samples.artefact.as_input}
         recipe = Recipe("score", of_score(experiment, name, sampler, scorer.name), inputs)
         path = paths.score(name, sampler, scorer.parameters.protocol)
         order = np.arange(len(samples.labels))
@@ -234,9 +240,8 @@ def _score_published(scorer: Scorer, name: str) -> Path:
     if source.shape[1:] != wanted:
         sizes = ("x".join(map(str, shape)) for shape in (source.shape[1:], wanted))
         raise UsageError("{}: items of {}, the reference's are {}; scale them first.".format(where, *sizes))
-    recipe = Recipe(
-        "score", of_published_score(experiment, name, scorer.name), {**scorer.inputs, "samples": source.digest}
-    )
+    inputs = {**scorer.inputs, "samples": Input(source.path, source.digest)}
+    recipe = Recipe("score", of_published_score(experiment, name, scorer.name), inputs)
     path = paths.published_score(name, scorer.parameters.protocol)
     return scorer.write(path, recipe, source, source.labels, remarks, path=str(source.path))
 
@@ -246,7 +251,7 @@ def _score_floor(scorer: Scorer) -> Path:
     experiment, protocol = scorer.experiment, scorer.protocol
     real, order, reference = floor_items(scorer)
     path = paths.floor(scorer.parameters.data, scorer.parameters.protocol)
-    inputs = {**scorer.inputs, "samples": real.artefact.digest}
+    inputs = {**scorer.inputs, "samples": real.artefact.as_input}
     recipe = Recipe("score", of_scoring(experiment, scorer.name), inputs)
     few = f"{len(order)} items, where the protocol scores {protocol.samples}: a little more bias"
     remarks = [few] if len(order) < protocol.samples else []

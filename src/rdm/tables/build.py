@@ -30,6 +30,7 @@ VIDEO_COLUMNS = {  # of Table 2, as published.csv calls them, and as readers see
     "ucf101_identity": "UCF identity",
 }
 EXTRA = "not in the paper"
+FLOORS = {"table1": "real images of the other split (floor)", "table2": "real clips (floor)"}
 Cells = dict[str, str | float | int | None]
 
 
@@ -37,10 +38,10 @@ def build_table1(experiment: Experiment, published_path: Path) -> pd.DataFrame:
     """One row per method; per metric the paper's value, our mean, spread, verdict and origin."""
     score, rows = experiment.tables.table1.score, []
     published = read_published(published_path, "table1")
-    for line in _arrange(published, experiment.tables.table1.rows, experiment.train.gated):
+    for line in arrange(published, experiment.tables.table1.rows, experiment.train.gated):
         ours = measure(experiment, line.cells[0], score, line.control) if line.cells else None
         rows.append(_image_cells(experiment, line.row, ours))
-    floor = PublishedRow("real images of the other split (floor)", EXTRA)
+    floor = PublishedRow(FLOORS["table1"], EXTRA)
     rows.append(_image_cells(experiment, floor, Ours(read_floor(experiment, score))))
     return pd.DataFrame(rows)
 
@@ -48,10 +49,10 @@ def build_table1(experiment: Experiment, published_path: Path) -> pd.DataFrame:
 def build_table2(experiment: Experiment, published_path: Path) -> pd.DataFrame:
     """One row per method; per column the paper's value and ours, with its errors, control, verdict and protocol."""
     published, rows = read_published(published_path, "table2"), []
-    for line in _arrange(published, _table2(experiment).rows, experiment.train.gated):
+    for line in arrange(published, _table2(experiment).rows, experiment.train.gated):
         rows.append(_video_cells(experiment, line.row, _measure_clips(experiment, line)))
     floors = {score: Ours(read_floor(experiment, score)) for score in experiment.scores_in("table2")}
-    rows.append(_video_cells(experiment, PublishedRow("real clips (floor)", EXTRA), floors))
+    rows.append(_video_cells(experiment, PublishedRow(FLOORS["table2"], EXTRA), floors))
     return pd.DataFrame(rows)
 
 
@@ -75,7 +76,7 @@ def verdict(paper: float | None, ours: Measured | None, tolerance: float, paper_
 
 
 @dataclass(frozen=True)
-class _Line:
+class Line:
     """A row to be: the paper's, and the cells that we measure for it. control: their ungated twins instead."""
 
     row: PublishedRow
@@ -83,20 +84,20 @@ class _Line:
     control: bool = False
 
 
-def _arrange(published: list[PublishedRow], rows: Sequence[Row | VideoRow], gated: Collection[str]) -> list[_Line]:
+def arrange(published: list[PublishedRow], rows: Sequence[Row | VideoRow], gated: Collection[str]) -> list[Line]:
     """The paper's rows in its order, then the ungated controls of these, then further rows, each before its control."""
     cells = {row.row: row.cells if isinstance(row, VideoRow) else (row,) for row in rows}
     names = {row.name for row in published}
     controls = {
-        name: _Line(PublishedRow(name + CONTROL_ROW, EXTRA), found, control=True)
+        name: Line(PublishedRow(name + CONTROL_ROW, EXTRA), found, control=True)
         for name, found in cells.items()
         if any(cell.system in gated for cell in found)
     }
-    lines = [_Line(row, cells.get(row.name, ())) for row in published]
+    lines = [Line(row, cells.get(row.name, ())) for row in published]
     lines += [line for name, line in controls.items() if name in names]
     for name, found in cells.items():
         if name not in names:
-            lines += [_Line(PublishedRow(name, EXTRA), found), *([controls[name]] if name in controls else [])]
+            lines += [Line(PublishedRow(name, EXTRA), found), *([controls[name]] if name in controls else [])]
     return lines
 
 
@@ -135,7 +136,7 @@ def _table2(experiment: Experiment) -> Table2:
     return experiment.tables.table2
 
 
-def _measure_clips(experiment: Experiment, line: _Line) -> dict[str, Ours]:
+def _measure_clips(experiment: Experiment, line: Line) -> dict[str, Ours]:
     """Score -> what the cell of its data set gives."""
     scores, found = experiment.scores_in("table2"), {}
     for cell in line.cells:

@@ -11,6 +11,7 @@ import pandas as pd
 from rdm import paths
 from rdm.params import Experiment, load_claims
 from rdm.provenance.files import whole_file
+from rdm.provenance.manifest import noted
 from rdm.tables import claims
 from rdm.tables.build import build_table1, build_table2
 from rdm.tables.figures import draw_clips, draw_samples
@@ -33,15 +34,16 @@ def run(experiment: Experiment, published: Path, name: str) -> list[Path]:
         rules = load_claims(published.with_name("claims.yaml"))
         return claims.write(claims.build_claims(experiment, rules, published), rules)
     build, lay_out, draw, picture = TABLES[name]
-    table = build(experiment, published)
-    page = lay_out(table, experiment)
-    contents = {"csv": to_csv(table), "md": to_markdown(page), "tex": to_latex(page)}
     written = []
-    for suffix, content in contents.items():
-        path = paths.table(name, suffix)
-        with whole_file(path) as temporary:
-            temporary.write_text(content, encoding="utf-8")
-        written.append(path)
+    with noted(paths.table(name, "csv")):
+        table = build(experiment, published)
+        page = lay_out(table, experiment)
+        contents = {"csv": to_csv(table), "md": to_markdown(page), "tex": to_latex(page)}
+        for suffix, content in contents.items():
+            path = paths.table(name, suffix)
+            with whole_file(path) as temporary:
+                temporary.write_text(content, encoding="utf-8")
+            written.append(path)
     return [*written, draw(experiment, paths.figure(picture))]
 
 

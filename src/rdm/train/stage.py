@@ -16,7 +16,7 @@ from rdm.checkpoints import published_file
 from rdm.distributed import joined
 from rdm.latents import stage as latents
 from rdm.models.cost import forward_flops
-from rdm.models.gates import attach_gates, gates_of, load_gates, save_gates, split_state
+from rdm.models.gates import attach_gates, gate_table, gates_of, load_gates, save_gates, split_state
 from rdm.models.latte import Latte
 from rdm.models.published import load_published
 from rdm.models.zoo import build_network, start_from_frames
@@ -24,8 +24,9 @@ from rdm.params import Experiment, schema
 from rdm.params.dependencies import make_train, of_train, start_of
 from rdm.params.schema import Denoiser, FineTuned, Optimisation, PublishedBaseline
 from rdm.progress import is_first
+from rdm.provenance.card import card
 from rdm.provenance.files import canonical_json, file_digest
-from rdm.provenance.manifest import Artefact, Recipe, build, is_current, read
+from rdm.provenance.manifest import Artefact, Input, Recipe, build, is_current, read
 from rdm.randomness import seed_of
 from rdm.runtime import prepare
 from rdm.train.loop import Job, fit
@@ -47,12 +48,12 @@ def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
     system, _ = experiment.find_run(name)
     baseline = experiment.baseline(system)
     data = _training_data(latents.load(experiment, baseline.latents), baseline)
-    inputs = {"latents": data.artefact.digest}
+    inputs = {"latents": data.artefact.as_input}
     start = start_of(experiment, name)
     if start is not None:
-        inputs["start"] = _open(experiment, start).digest
+        inputs["start"] = _open(experiment, start).as_input
     if isinstance(baseline, PublishedBaseline) and start is None:
-        inputs["weights"] = file_digest(published_file(Path(baseline.weights)))
+        inputs["weights"] = Input.of_file(published_file(Path(baseline.weights)))
     recipe = Recipe("train", of_train(experiment, name), inputs)
     folder = paths.train(name)
     if is_current(folder, recipe, make_train(name), overwrite):
@@ -87,11 +88,14 @@ def _train(experiment: Experiment, name: str, recipe: Recipe, data: latents.Late
         fit(network, job, device)
         return
     with build(paths.train(name), recipe) as (scratch, facts):
-        facts |= _facts(experiment, name, network, shape) | {"device": device.type}
+        facts |= _facts(experiment, name, network, data) | {"device": device.type}
+        facts["base"] = f"the run {start}" if start else "random weights"
         state = fit(network, job, device)
         _write(state, scratch)
-        _write_config(baseline, shape, data.classes, scratch)
         facts["step"] = state.step
+        if gates_of(state.ema):
+            facts["gates"] = _learnt(state.ema)
+        _describe(name, recipe, facts, _config(baseline, shape, data.classes), scratch)
     state_path.unlink(missing_ok=True)
 
 
@@ -103,21 +107,46 @@ def _import(experiment: Experiment, name: str, recipe: Recipe, data: latents.Lat
     network = build_network(entry.network, shape, data.classes, seed)
     load_published(network, Path(entry.weights))
     with build(paths.train(name), recipe) as (scratch, facts):
-        facts |= _facts(experiment, name, network, shape) | {"device": "cpu", "step": 0}
+        facts |= _facts(experiment, name, network, data) | {"device": "cpu", "step": 0}
+        facts["base"] = f"the published {Path(entry.weights).name}"
         _write_weights(network, scratch, None)
         (scratch / "log.jsonl").touch()
-        _write_config(entry, shape, data.classes, scratch)
+        _describe(name, recipe, facts, _config(entry, shape, data.classes), scratch)
 
 
-def _facts(experiment: Experiment, name: str, network: nn.Module, shape: list[int]) -> dict[str, Any]:
+def _facts(experiment: Experiment, name: str, network: nn.Module, data: latents.Latents) -> dict[str, Any]:
     system, seed = experiment.find_run(name)
-    parameters = sum(p.numel() for p in network.parameters())
-    return {"system": system, "seed": seed, "parameters": parameters, "forward_flops": forward_flops(network, shape)}
+    flops = forward_flops(network, list(data.latents.shape[1:]))
+    return {
+        "system": system,
+        "seed": seed,
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "forward_flops": flops,
+        "data": data.artefact.facts["data"],
+    }
 
 
-def _write_config(baseline: Denoiser, shape: list[int], classes: int, folder: Path) -> None:
-    config = {"network": baseline.network.model_dump(), "latent_shape": shape, "classes": classes}
-    (folder / "config.json").write_text(canonical_json(config), encoding="utf-8")
+def _learnt(network: nn.Module) -> dict[str, Any]:
+    """How many units have gates, and the extremes of alpha and beta over all of them."""
+    table, ranges = gate_table(network), {}
+    for what in ("alpha", "beta"):
+        if f"{what}_min" in table[0]:
+            ranges[what] = [min(row[f"{what}_min"] for row in table), max(row[f"{what}_max"] for row in table)]
+    return {"units": len(table), "ranges": ranges}
+
+
+def _config(baseline: Denoiser, shape: list[int], classes: int) -> dict[str, Any]:
+    return {"network": baseline.network.model_dump(), "latent_shape": shape, "classes": classes}
+
+
+def _describe(name: str, recipe: Recipe, facts: dict[str, Any], config: dict[str, Any], folder: Path) -> None:
+    """Beside the weights: the network's sizes, and the model card."""
+    text = canonical_json(config)
+    (folder / "config.json").write_text(text, encoding="utf-8")
+    weights = {file.name: file_digest(file) for file in sorted(folder.glob("*.safetensors"))}
+    # from the file's own order of keys, as `rdm card` reads it
+    about = card(name, recipe.as_dict(), facts, weights, json.loads(text))
+    (folder / "README.md").write_text(about, encoding="utf-8")
 
 
 def _training_data(data: latents.Latents, baseline: Denoiser) -> latents.Latents:
