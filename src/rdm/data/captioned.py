@@ -48,7 +48,7 @@ def _coco(root: Path, split: str, year: int) -> Pairs:
     part = f"{'train' if split == 'train' else 'val'}{year}"
     file = root / "annotations" / f"captions_{part}.json"
     try:
-        content = json.loads(_text(file))
+        content = json.loads(_existing(file).read_text(encoding="utf-8"))
         images = {image["id"]: root / part / image["file_name"] for image in content["images"]}
         captions: dict[int, list[str]] = {number: [] for number in sorted(images)}
         for line in sorted(content["annotations"], key=lambda line: line["id"]):
@@ -65,26 +65,27 @@ def _journeydb(root: Path, split: str, text: str, skipped: dict[str, str]) -> Pa
     """Images in the order of the annotations, without those that lack the text asked for."""
     part, annotations = JOURNEYDB[split]
     file, pairs = root / part / annotations, Pairs()
-    for number, line in enumerate(_text(file).splitlines(), 1):
-        try:
-            found: dict[str, Any] = json.loads(line)
-            image = root / part / "imgs" / found["img_path"].removeprefix("./")
-            caption = _one_line((found["prompt"] if text == "prompt" else found["Task2"].get("Caption")) or "")
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise RdmError(f"{file}: line {number} is damaged; unpack it anew.") from None
-        if caption:
-            pairs[image] = [caption]
-        else:
-            skipped[str(image.relative_to(root))] = f"it has no {text}"
+    with _existing(file).open(encoding="utf-8") as lines:  # several gigabytes
+        for number, line in enumerate(lines, 1):
+            try:
+                found: dict[str, Any] = json.loads(line)
+                image = root / part / "imgs" / found["img_path"].removeprefix("./")
+                caption = _one_line((found["prompt"] if text == "prompt" else found["Task2"].get("Caption")) or "")
+            except (ValueError, KeyError, TypeError, AttributeError):
+                raise RdmError(f"{file}: line {number} is damaged; unpack it anew.") from None
+            if caption:
+                pairs[image] = [caption]
+            else:
+                skipped[str(image.relative_to(root))] = f"it has no {text}"
     if not pairs:
         raise RdmError(f"{file} names no image with a {text}; unpack it anew.")
     return pairs
 
 
-def _text(file: Path) -> str:
+def _existing(file: Path) -> Path:
     if not file.is_file():
-        raise RdmError(f"{file} is not there; `rdm datasets list` names the data set, `rdm datasets fetch` the way.")
-    return file.read_text(encoding="utf-8")
+        raise RdmError(f"{file} is not there; `rdm datasets fetch` says how the data set gets there.")
+    return file
 
 
 def _one_line(caption: str) -> str:

@@ -102,7 +102,8 @@ def _check_sampled(experiment: Experiment, where: str, system: str, name: str) -
     """A sampler fits to a system: its data, latents, timesteps and snapshots."""
     baseline, sampler = experiment.baseline(system), experiment.sample[name]
     dataset, text = experiment.data_of(system), isinstance(baseline.network, TextNetwork)
-    data, dealt = experiment.data[dataset], {experiment.protocols[name].labels for name in experiment.scores_of(dataset)}
+    data = experiment.data[dataset]
+    dealt = {experiment.protocols[score].labels for score in experiment.scores_of(dataset)}
     if text and dealt - {"reference", "captions"}:
         raise ParameterError(
             f"{where}: {system!r} draws from captions, which a protocol of labels: reference or captions deals; that "

@@ -7,7 +7,7 @@ from rdm.params.evaluation import Classifier
 from rdm.params.experiment import Experiment
 from rdm.params.gates import Gates
 from rdm.params.network import PixArt, TextNetwork, TextUNet, Transformer, WordEncoder
-from rdm.params.schema import ClipData, Denoiser, MovingDigitsData, UNet
+from rdm.params.schema import ClipData, Denoiser, MovingDigitsData, Network, UNet
 
 
 def check_shapes(experiment: Experiment) -> None:
@@ -29,10 +29,7 @@ def check_shapes(experiment: Experiment) -> None:
         if isinstance(entry, Denoiser):
             _check_network(f"train.baselines.{name}.network", entry, latent_sizes[entry.latents])
         if entry.gates is not None:
-            network = experiment.baseline(name).network
-            _check_gates(f"train: {name}.gates", entry.gates, isinstance(network, Transformer))
-            if isinstance(network, PixArt):
-                _check_pixart_gates(f"train: {name}.gates", entry.gates)
+            _check_gates(f"train: {name}.gates", entry.gates, experiment.baseline(name).network)
     for name, score in experiment.score.items():
         if isinstance(score.extractor, Classifier):
             _check_classifier(experiment, name, score.extractor)
@@ -51,8 +48,11 @@ def _check_classifier(experiment: Experiment, name: str, classifier: Classifier)
         )
 
 
-def _check_gates(where: str, gates: Gates, transformer: bool) -> None:
+def _check_gates(where: str, gates: Gates, network: Network) -> None:
     """What `attach_gates` would refuse, refused before anything has been trained."""
+    transformer = isinstance(network, Transformer)
+    if isinstance(network, PixArt):
+        _check_pixart_gates(where, gates)
     if gates.shape == "scalar" and transformer and gates.variant in ("rdm", "skip"):
         raise ParameterError(
             f"{where}.shape: a scalar beta is a no-op in a pre-LayerNorm transformer, which removes a constant shift; "

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from rdm import paths
 from rdm.checkpoints import published_file
 from rdm.distributed import joined
+from rdm.errors import ArtefactError
 from rdm.latents import stage as latents
 from rdm.models.cost import forward_flops
 from rdm.models.gates import attach_gates, gates_of, load_gates, save_gates, split_state
 from rdm.models.latte import Latte
 from rdm.models.published import load_published
-from rdm.models.zoo import build_network, start_from_frames
+from rdm.models.zoo import start_from_frames
 from rdm.params import Experiment, schema
 from rdm.params.dependencies import make_train, of_train, start_of
 from rdm.params.schema import Denoiser, FineTuned, Optimisation, PublishedBaseline
@@ -28,8 +29,12 @@ from rdm.provenance.files import canonical_json, file_digest
 from rdm.provenance.manifest import Artefact, Recipe, build, is_current, read
 from rdm.randomness import seed_of
 from rdm.runtime import prepare
+from rdm.train import conditioning
 from rdm.train.loop import Job, fit
 from rdm.train.state import TrainingState
+
+
+CONFIG = "config.json"
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,11 @@ class TrainedRun:
     latent_shape: list[int]
     classes: int
     artefact: Artefact
+
+    @property
+    def null_label(self) -> int | Tensor:
+        """The label that means none, or the tokens of the empty caption."""
+        return conditioning.null_label(self.network, self.classes)
 
 
 def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
@@ -53,6 +63,7 @@ def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
         inputs["start"] = _open(experiment, start).digest
     if isinstance(baseline, PublishedBaseline) and start is None:
         inputs["weights"] = file_digest(published_file(Path(baseline.weights)))
+    inputs |= conditioning.inputs(baseline)
     recipe = Recipe("train", of_train(experiment, name), inputs)
     folder = paths.train(name)
     if is_current(folder, recipe, make_train(name), overwrite):
@@ -72,7 +83,7 @@ def _train(experiment: Experiment, name: str, recipe: Recipe, data: latents.Late
     entry, baseline = experiment.systems[system], experiment.baseline(system)
     start = start_of(experiment, name)
     shape = list(data.latents.shape[1:])
-    network = build_network(baseline.network, shape, data.classes, seed)
+    network, config = conditioning.build(experiment, baseline, shape, data.classes, seed)
     if start is not None:
         _take_weights(network, load_file(paths.train(start) / "model.safetensors"))
     if entry.gates is not None:
@@ -81,7 +92,9 @@ def _train(experiment: Experiment, name: str, recipe: Recipe, data: latents.Late
     stream = seed_of(seed, "fine-tune" if isinstance(entry, FineTuned) else "train")
     digest, state_path = f"{recipe.digest}-{device.type}", paths.train_state(name)
     assert isinstance(entry, Optimisation)
-    what = entry, baseline.diffusion, entry.gates, data.latents, data.labels, data.classes
+    labels = conditioning.labels(experiment, baseline, network, data)
+    null_label = conditioning.null_label(network, data.classes)
+    what = entry, baseline.diffusion, entry.gates, data.latents, labels, null_label
     job = Job(*what, stream, digest, state_path, data.spread)
     if not is_first():
         fit(network, job, device)
@@ -90,7 +103,7 @@ def _train(experiment: Experiment, name: str, recipe: Recipe, data: latents.Late
         facts |= _facts(experiment, name, network, shape) | {"device": device.type}
         state = fit(network, job, device)
         _write(state, scratch)
-        _write_config(baseline, shape, data.classes, scratch)
+        (scratch / CONFIG).write_text(canonical_json(config), encoding="utf-8")
         facts["step"] = state.step
     state_path.unlink(missing_ok=True)
 
@@ -100,24 +113,19 @@ def _import(experiment: Experiment, name: str, recipe: Recipe, data: latents.Lat
     system, seed = experiment.find_run(name)
     entry, shape = experiment.systems[system], list(data.latents.shape[1:])
     assert isinstance(entry, PublishedBaseline)
-    network = build_network(entry.network, shape, data.classes, seed)
+    network, config = conditioning.build(experiment, entry, shape, data.classes, seed)
     load_published(network, Path(entry.weights))
     with build(paths.train(name), recipe) as (scratch, facts):
         facts |= _facts(experiment, name, network, shape) | {"device": "cpu", "step": 0}
         _write_weights(network, scratch, None)
         (scratch / "log.jsonl").touch()
-        _write_config(entry, shape, data.classes, scratch)
+        (scratch / CONFIG).write_text(canonical_json(config), encoding="utf-8")
 
 
 def _facts(experiment: Experiment, name: str, network: nn.Module, shape: list[int]) -> dict[str, Any]:
     system, seed = experiment.find_run(name)
     parameters = sum(p.numel() for p in network.parameters())
     return {"system": system, "seed": seed, "parameters": parameters, "forward_flops": forward_flops(network, shape)}
-
-
-def _write_config(baseline: Denoiser, shape: list[int], classes: int, folder: Path) -> None:
-    config = {"network": baseline.network.model_dump(), "latent_shape": shape, "classes": classes}
-    (folder / "config.json").write_text(canonical_json(config), encoding="utf-8")
 
 
 def _training_data(data: latents.Latents, baseline: Denoiser) -> latents.Latents:
@@ -162,8 +170,12 @@ def load(experiment: Experiment, name: str, device: torch.device, step: int | No
     system, seed = experiment.find_run(name)
     baseline = experiment.baseline(system)
     artefact = _open(experiment, name)
-    config: dict[str, Any] = json.loads((artefact.folder / "config.json").read_text(encoding="utf-8"))
-    network = build_network(baseline.network, config["latent_shape"], config["classes"], seed)
+    config: dict[str, Any] = json.loads((artefact.folder / CONFIG).read_text(encoding="utf-8"))
+    if not conditioning.inputs(baseline).items() <= artefact.recipe["inputs"].items():
+        raise ArtefactError(
+            f"{artefact.folder} learned with another text encoder; run `{make_train(name)} --overwrite`."
+        )
+    network = conditioning.rebuild(baseline, config, seed)
     network.load_state_dict(load_file(artefact.folder / _weights("model", step)))
     gates = artefact.folder / _weights("gates", step)
     if gates.is_file():
