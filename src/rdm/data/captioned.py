@@ -13,8 +13,7 @@ from rdm.errors import RdmError
 from rdm.params.schema import CocoData, JourneyDBData
 
 CAPTIONS = 5  # of each COCO image; a few have one or two more
-# the second name is as its authors spell it
-JOURNEYDB = {"train": ("train", "train_anno_realease_repath.jsonl"), "test": ("valid", "valid_anno_repath.jsonl")}
+JOURNEYDB = {"train": "train_anno_realease_repath.jsonl", "valid": "valid_anno_repath.jsonl"}  # as its authors spell it
 Pairs = dict[Path, list[str]]  # image -> its captions
 
 
@@ -23,29 +22,34 @@ def open_captioned(parameters: CocoData | JourneyDBData) -> Source:
 
     Raises RdmError if annotations or images are missing or damaged.
     """
-    skipped: dict[str, str] = {}
-    root, is_coco = Path(parameters.folder), isinstance(parameters, CocoData)
-    splits = []
-    for split in ("train", "test"):
-        pairs = _coco(root, split, parameters.year) if is_coco else _journeydb(root, split, parameters.text, skipped)
-        for file in pairs:
-            if not file.is_file():
-                raise RdmError(f"{file} is not there, and its annotations name it; unpack the images anew.")
-        pixels = (read_photograph(file, parameters.image_size) for file in pairs)
-        splits.append(Split(pixels, np.zeros(len(pairs), np.int64), list(pairs.values())))
+    root, skipped = Path(parameters.folder), dict[str, str]()
+    if isinstance(parameters, CocoData):
+        licence = "of the captions CC BY 4.0, of the images Flickr's terms of use"
+        train, test = (_coco(root, f"{part}{parameters.year}") for part in ("train", "val"))
+    else:
+        licence = "JourneyDB's terms of usage: not commercial, not to be passed on"
+        train, test = (_journeydb(root, part, parameters.text, skipped) for part in JOURNEYDB)
     return Source(
-        *splits,
+        train=_split(train, parameters.image_size),
+        test=_split(test, parameters.image_size),
         channels=3,
         classes=[],
         origin=f"local folder {root}",
-        licence="of the captions CC BY 4.0, of the images Flickr's terms" if is_coco else "JourneyDB's terms of usage",
+        licence=licence,
         skipped=skipped,
     )
 
 
-def _coco(root: Path, split: str, year: int) -> Pairs:
+def _split(pairs: Pairs, size: int) -> Split:
+    for file in pairs:
+        if not file.is_file():
+            raise RdmError(f"{file} is not there, and the annotations name it; unpack the images anew.")
+    pixels = (read_photograph(file, size) for file in pairs)
+    return Split(pixels, np.zeros(len(pairs), np.int64), list(pairs.values()))
+
+
+def _coco(root: Path, part: str) -> Pairs:
     """Images by id; of each the first five captions, by id."""
-    part = f"{'train' if split == 'train' else 'val'}{year}"
     file = root / "annotations" / f"captions_{part}.json"
     try:
         content = json.loads(_existing(file).read_text(encoding="utf-8"))
@@ -61,10 +65,9 @@ def _coco(root: Path, split: str, year: int) -> Pairs:
     return {images[number]: found[:CAPTIONS] for number, found in captions.items()}
 
 
-def _journeydb(root: Path, split: str, text: str, skipped: dict[str, str]) -> Pairs:
+def _journeydb(root: Path, part: str, text: str, skipped: dict[str, str]) -> Pairs:
     """Images in the order of the annotations, without those that lack the text asked for."""
-    part, annotations = JOURNEYDB[split]
-    file, pairs = root / part / annotations, Pairs()
+    file, pairs = root / part / JOURNEYDB[part], Pairs()
     with _existing(file).open(encoding="utf-8") as lines:  # several gigabytes
         for number, line in enumerate(lines, 1):
             try:

@@ -33,7 +33,6 @@ from rdm.train import conditioning
 from rdm.train.loop import Job, fit
 from rdm.train.state import TrainingState
 
-
 CONFIG = "config.json"
 
 
