@@ -152,7 +152,7 @@ def _check_extractor(where: str, score: Score, protocol: Protocol, data: Data) -
     kind = score.extractor.kind
     if kind != protocol.extractor:
         raise ParameterError(f"{where}.extractor.kind: protocol {score.protocol!r} is for {protocol.extractor!r}.")
-    if kind != "classifier" and data.source not in ("folder", "videos"):
+    if kind != "classifier" and data.source in ("digits", "fashion", "moving_digits"):
         raise ParameterError(f"{where}.extractor.kind: {kind} is for photographs; {score.data!r} is greyscale.")
     if kind == "classifier" and isinstance(data, VideosData) and not data.labelled:
         raise ParameterError(f"{where}.extractor.kind: {score.data!r} has no labels that a classifier could learn.")

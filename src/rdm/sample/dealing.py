@@ -42,8 +42,8 @@ def deal_items(protocol: Protocol, reference: np.ndarray) -> np.ndarray:
     if protocol.labels == "captions":
         if len(reference) < count:
             raise UsageError(
-                f"The {protocol.reference} split has {len(reference)} items, the protocol deals captions of {count}: one of "
-                "each; complete the data set, or score fewer samples by another protocol."
+                f"The {protocol.reference} split has {len(reference)} items, the protocol deals captions of {count}, "
+                "one of each; complete the data set, or score fewer samples by another protocol."
             )
         return torch.randperm(len(reference), generator=generator("captions"))[:count].numpy()
     dealt = proportional(reference, count)
