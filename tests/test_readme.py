@@ -28,11 +28,11 @@ def block(name):
     return re.search(rf"<!-- runs in tests/test_readme.py: {name} -->\n```\w+\n(.*?)```", README, re.DOTALL).group(1)
 
 
-@pytest.mark.parametrize("name", ["table1", "table2"])
-def test_the_table_is_that_of_the_example(name):
-    shown = re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", README, re.DOTALL).group(1)
-    table = (EXAMPLE / f"{name}.md").read_text()
-    assert shown.strip() == table.split("\nText-to-image")[0].strip()
+@pytest.mark.parametrize(("part", "name"), [("table1", "table1"), ("text", "table1"), ("table2", "table2")])
+def test_the_table_is_that_of_the_example(part, name):
+    shown = re.search(rf"<!-- {part} -->\n(.*?)<!-- /{part} -->", README, re.DOTALL).group(1)
+    main, *text = (EXAMPLE / f"{name}.md").read_text().split("\nText-to-image")
+    assert shown.strip() == (f"Text-to-image{text[0]}" if part == "text" else main).strip()
 
 
 def test_every_verb_and_run_it_names_exists():

@@ -17,8 +17,10 @@ for preview in sorted(RESULTS.glob("sample/digits-*-rdm-s0/*.gif")):
 for name in ("table1", "table2"):
     for table in sorted(RESULTS.glob(f"{name}.*")):
         shutil.copy(table, EXAMPLE)
-    shown = (EXAMPLE / f"{name}.md").read_text().split("\nText-to-image")[0].strip()
-    before, after = f"<!-- {name} -->\n", f"<!-- /{name} -->"
-    readme = README.read_text()
-    start, end = readme.index(before) + len(before), readme.index(after)
-    README.write_text(f"{readme[:start]}{shown}\n{readme[end:]}")
+    main, *rest = (EXAMPLE / f"{name}.md").read_text().split("\nText-to-image")
+    parts = {name: main} | {"text": f"Text-to-image{text}" for text in rest}
+    for part, shown in parts.items():
+        before, after = f"<!-- {part} -->\n", f"<!-- /{part} -->"
+        readme = README.read_text()
+        start, end = readme.index(before) + len(before), readme.index(after)
+        README.write_text(f"{readme[:start]}{shown.strip()}\n{readme[end:]}")
