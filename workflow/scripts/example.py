@@ -17,9 +17,8 @@ for preview in sorted(RESULTS.glob("sample/digits-*-rdm-s0/*.gif")):
 for name in ("table1", "table2"):
     for table in sorted(RESULTS.glob(f"{name}.*")):
         shutil.copy(table, EXAMPLE)
-    main, *rest = (EXAMPLE / f"{name}.md").read_text().split("\nText-to-image")
-    parts = {name: main} | {"text": f"Text-to-image{text}" for text in rest}
-    for part, shown in parts.items():
+    main, heading, text = (EXAMPLE / f"{name}.md").read_text().partition("\nText-to-image")
+    for part, shown in ((name, main), ("text", heading + text))[: 2 if text else 1]:
         before, after = f"<!-- {part} -->\n", f"<!-- /{part} -->"
         readme = README.read_text()
         start, end = readme.index(before) + len(before), readme.index(after)
