@@ -87,9 +87,18 @@ def load(experiment: Experiment, name: str, split: Literal["train", "test"]) -> 
 
 def load_captions(experiment: Experiment, name: str, split: Literal["train", "test"]) -> list[list[str]]:
     """The captions of each item of a stored split, verified; of a data set that has some."""
-    artefact = read(paths.data(name), make_data(name), of_data(experiment, name))
-    found: list[list[str]] = json.loads((artefact.folder / f"{split}_captions.json").read_text(encoding="utf-8"))
+    file = f"{split}_captions.json"
+    folder = read(paths.data(name), make_data(name), of_data(experiment, name), only=[file]).folder
+    found: list[list[str]] = json.loads((folder / file).read_text(encoding="utf-8"))
     return found
+
+
+def load_labels(experiment: Experiment, name: str, split: Literal["train", "test"]) -> np.ndarray:
+    """The labels alone of a stored split of images, verified: int64 (N,)."""
+    file = f"{split}_labels.npy"
+    folder = read(paths.data(name), make_data(name), of_data(experiment, name), only=[file]).folder
+    labels: np.ndarray = np.load(folder / file)
+    return labels
 
 
 class Frames:

@@ -54,5 +54,5 @@ def deal_captions(experiment: Experiment, dataset: str) -> list[str]:
     """The caption of every sample: one of those of its item, chosen by the item's number."""
     protocol = experiment.dealing(dataset)
     captions = data.load_captions(experiment, dataset, protocol.reference)
-    items = deal_items(protocol, data.load(experiment, dataset, protocol.reference).labels)
+    items = deal_items(protocol, data.load_labels(experiment, dataset, protocol.reference))
     return [captions[item][seed_of("caption", int(item)) % len(captions[item])] for item in items]

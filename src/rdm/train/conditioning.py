@@ -7,13 +7,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from rdm import paths
 from rdm.data import stage as data
 from rdm.latents.stage import Latents
 from rdm.models.text import FrozenText, build_text, folder_digest, words_of
 from rdm.models.zoo import build_network
 from rdm.params import Experiment
-from rdm.params.network import PublishedEncoder, TextNetwork
+from rdm.params.dependencies import make_data, of_data
+from rdm.params.network import PublishedEncoder, TextNetwork, WordEncoder
 from rdm.params.schema import Denoiser
+from rdm.provenance.manifest import read
 
 
 def build(
@@ -21,19 +24,30 @@ def build(
 ) -> tuple[nn.Module, dict[str, Any]]:
     """A network with random weights, and all that `rebuild` needs to make it again."""
     config: dict[str, Any] = {"network": baseline.network.model_dump(), "latent_shape": shape, "classes": classes}
-    if isinstance(baseline.network, TextNetwork):
+    if isinstance(baseline.network, TextNetwork) and isinstance(baseline.network.text, WordEncoder):
         config["words"] = words_of(caption for some in _captions(experiment, baseline) for caption in some)
     return rebuild(baseline, config, seed), config
 
 
 def rebuild(baseline: Denoiser, config: dict[str, Any], seed: int) -> nn.Module:
     """The network of a config."""
-    text = build_text(baseline.network.text, config["words"]) if isinstance(baseline.network, TextNetwork) else None
+    text = None
+    if isinstance(baseline.network, TextNetwork):
+        text = build_text(baseline.network.text, config.get("words", ()))
     return build_network(baseline.network, config["latent_shape"], config["classes"], seed, text)
 
 
-def inputs(baseline: Denoiser) -> dict[str, str]:
-    """The digest of a published text encoder, as an input of whatever is trained with it; of other networks nothing."""
+def inputs(experiment: Experiment, baseline: Denoiser) -> dict[str, str]:
+    """What training reads beside the latents: the digests of the data, for their captions, and of a text encoder."""
+    if not isinstance(baseline.network, TextNetwork):
+        return {}
+    dataset = experiment.latents[baseline.latents].data
+    stored = read(paths.data(dataset), make_data(dataset), of_data(experiment, dataset), only=())
+    return {"data": stored.digest, **encoder(baseline)}
+
+
+def encoder(baseline: Denoiser) -> dict[str, str]:
+    """The digest of a published text encoder; of other networks nothing."""
     text = baseline.network.text if isinstance(baseline.network, TextNetwork) else None
     return {"text": folder_digest(Path(text.weights))} if isinstance(text, PublishedEncoder) else {}
 

@@ -62,7 +62,7 @@ def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
         inputs["start"] = _open(experiment, start).digest
     if isinstance(baseline, PublishedBaseline) and start is None:
         inputs["weights"] = file_digest(published_file(Path(baseline.weights)))
-    inputs |= conditioning.inputs(baseline)
+    inputs |= conditioning.inputs(experiment, baseline)
     recipe = Recipe("train", of_train(experiment, name), inputs)
     folder = paths.train(name)
     if is_current(folder, recipe, make_train(name), overwrite):
@@ -132,8 +132,8 @@ def _training_data(data: latents.Latents, baseline: Denoiser) -> latents.Latents
     if data.latents.ndim == 4 or isinstance(baseline.network, schema.Latte):
         return data
     frames, spread = data.latents.shape[1], None if data.spread is None else data.spread.flatten(0, 1)
-    labels = data.labels.repeat_interleave(frames)
-    return replace(data, latents=data.latents.flatten(0, 1), spread=spread, labels=labels)
+    labels, items = (numbers.repeat_interleave(frames) for numbers in (data.labels, data.items))
+    return replace(data, latents=data.latents.flatten(0, 1), spread=spread, labels=labels, items=items)
 
 
 def _take_weights(network: nn.Module, weights: dict[str, Tensor]) -> None:
@@ -170,7 +170,7 @@ def load(experiment: Experiment, name: str, device: torch.device, step: int | No
     baseline = experiment.baseline(system)
     artefact = _open(experiment, name)
     config: dict[str, Any] = json.loads((artefact.folder / CONFIG).read_text(encoding="utf-8"))
-    if not conditioning.inputs(baseline).items() <= artefact.recipe["inputs"].items():
+    if not conditioning.encoder(baseline).items() <= artefact.recipe["inputs"].items():
         raise ArtefactError(
             f"{artefact.folder} learned with another text encoder; run `{make_train(name)} --overwrite`."
         )
