@@ -35,7 +35,7 @@ def forward(weights, x, timesteps, captions, heads, patch):
         patches = x[row].unfold(1, patch, patch).unfold(2, patch, patch).permute(1, 2, 0, 3, 4).flatten(0, 1).flatten(1)
         state = patches @ weights["pos_embed.proj.weight"].flatten(1).T + weights["pos_embed.proj.bias"]
         state = state + positions_in_a_square(side, width)[0]
-        angles = timesteps[row] * 10000.0 ** (-torch.arange(128) / 128)
+        angles = timesteps[row] * (-math.log(10000) * torch.arange(128) / 128).exp()
         name = "adaln_single.emb.timestep_embedder.linear"
         time = linear(f"{name}_2", F.silu(linear(f"{name}_1", torch.cat([angles.cos(), angles.sin()]))))
         six = linear("adaln_single.linear", F.silu(time)).view(6, width)
