@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from diffusers.models.transformers.pixart_transformer_2d import PixArtTransformer2DModel
 from torch import Tensor, nn
@@ -14,6 +16,8 @@ class PixArt(PixArtTransformer2DModel):
 
     text: gives hidden states and mask of tokens; see `rdm.models.text`.
     """
+
+    text: Any
 
     def __init__(self, parameters: network.PixArt, channels: int, size: int, text: nn.Module) -> None:
         super().__init__(

@@ -53,7 +53,7 @@ class FrozenText(nn.Module):
             rows.append(ids.masked_fill(kept == 0, -1))
         return torch.cat(rows)
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     @torch.no_grad()
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens (B, length) -> hidden states (B, length, width), and which are of a token, bool (B, length)."""

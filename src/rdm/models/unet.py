@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
@@ -49,6 +51,8 @@ class TextUNet(UNet2DConditionModel):
 
     text: gives hidden states and mask of tokens; see `rdm.models.text`.
     """
+
+    text: Any
 
     def __init__(self, parameters: network.TextUNet, channels: int, size: int, text: nn.Module) -> None:
         super().__init__(**_common(parameters, channels, size), **_attending(parameters, parameters.text.width))
