@@ -9,7 +9,7 @@ for table_ in graph.targets(EXPERIMENT):
         input:
             files(job_.reads),
         output:
-            files(job_.makes),
+            in_report(files(job_.makes)),
         log:
             f"logs/{table_}.log",
         benchmark:
@@ -17,7 +17,7 @@ for table_ in graph.targets(EXPERIMENT):
         params:
             table=table_,
             values=[EXPERIMENT.tables.model_dump(), list(EXPERIMENT.seeds)],
-            published=PARAMS.with_name("published.csv").read_text(),
+            published=file_digest(PARAMS.with_name("published.csv")),
             code=code_digest("tables"),
         message:
             f"table {table_[-1]}"

@@ -14,7 +14,7 @@ from rdm.params import FLOOR, Experiment
 from rdm.params import dependencies as of
 from rdm.params.dependencies import Values
 
-PICTURES = {"table1": "samples", "table2": "clips"}  # drawn beside the tables
+PICTURES = {"table1": ["samples"], "table2": ["clips", "moving-clips"]}  # drawn beside the tables
 WRITE_ANYWAY = ("score", "tables", "figures")  # seconds each; the other verbs leave what is current
 
 
@@ -111,7 +111,7 @@ def published(experiment: Experiment, name: str) -> Job:
 
 
 def table(experiment: Experiment, name: str) -> Job:
-    """A table and its picture: from the scores of every row, of controls and floors, and the samples it shows."""
+    """A table, its runs and its pictures: from the runs of every row, of controls and floors, samples and scores."""
     systems = experiment.shown_systems(name)
     sets = dict.fromkeys(cell.samples for cell in experiment.cells(name) if cell.samples)
     scored = [
@@ -121,8 +121,13 @@ def table(experiment: Experiment, name: str) -> Job:
     ]
     reads = [path for job in scored for path in job.makes]
     shown = [path for system in systems for path in _samples_of(experiment, system)]
-    files = [*(paths.table(name, suffix) for suffix in ("csv", "md", "tex")), paths.figure(PICTURES[name])]
-    return Job("tables", (name,), _distinct(reads, shown), {file: {} for file in files})
+    runs = [paths.train(run) for run in runs_of(experiment, systems)]
+    files = [
+        *(paths.table(name, suffix) for suffix in ("csv", "md", "tex", "html")),
+        *(paths.table_runs(name, suffix) for suffix in ("csv", "html")),
+        *(paths.figure(picture) for picture in PICTURES[name]),
+    ]
+    return Job("tables", (name,), _distinct(reads, shown, runs), {file: {} for file in files})
 
 
 def figure(experiment: Experiment, name: str) -> Job:
@@ -142,7 +147,12 @@ def runs_of(experiment: Experiment, systems: list[str]) -> list[str]:
 def targets(experiment: Experiment) -> list[str]:
     """The tables and figures that an experiment has."""
     tables = [name for name in PICTURES if getattr(experiment.tables, name) is not None]
-    return [*tables, "figure5", "gates", *experiment.curves]
+    return [*tables, "figure5", "gates", "losses", *experiment.curves]
+
+
+def target(experiment: Experiment, name: str) -> Job:
+    """The job of a table or figure; the first file that it makes stands for the others."""
+    return table(experiment, name) if name in PICTURES else figure(experiment, name)
 
 
 def makers(experiment: Experiment) -> dict[Path, Job]:
@@ -165,7 +175,7 @@ def jobs(experiment: Experiment, wanted: list[str]) -> Iterator[Job]:
             yield job
 
     for name in wanted:
-        yield from with_inputs(table(experiment, name) if name in PICTURES else figure(experiment, name))
+        yield from with_inputs(target(experiment, name))
 
 
 def _all(experiment: Experiment) -> Iterator[Job]:

@@ -14,14 +14,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from safetensors import safe_open
 
-from rdm import paths
 from rdm.errors import UsageError
 from rdm.params import Experiment
-from rdm.params.dependencies import make_train, of_train
 from rdm.params.gates import METADATA
-from rdm.provenance.manifest import read
 from rdm.tables.curves import draw_figure6, draw_figure7
-from rdm.tables.figures import over_seeds, plot_over_seeds, save_with_numbers
+from rdm.tables.figures import file_of_run, over_seeds, plot_over_seeds, save_with_numbers
+from rdm.tables.losses import draw_losses
 
 
 def draw_figure5(experiment: Experiment) -> list[Path]:
@@ -31,7 +29,8 @@ def draw_figure5(experiment: Experiment) -> list[Path]:
     for gated in systems:
         for arm, system in experiment.arms_of(gated).items():
             for seed in experiment.seeds_of(system):
-                for line in map(json.loads, _file(experiment, system, seed, "log.jsonl").open(encoding="utf-8")):
+                log = file_of_run(experiment, system, seed, "log.jsonl")
+                for line in map(json.loads, log.open(encoding="utf-8")):
                     if line["step"] in experiment.figures.figure5.steps and line["sensitivity"] is not None:
                         # log(n_i / n_L); the last state is what the others are measured by
                         states = enumerate([*line["sensitivity"], 0.0])
@@ -57,7 +56,7 @@ def draw_gates(experiment: Experiment) -> list[Path]:
     systems, rows = experiment.figure_systems("gates"), []
     for system in systems:
         for seed in experiment.seeds_of(system):
-            file = _file(experiment, system, seed, "gates.safetensors")
+            file = file_of_run(experiment, system, seed, "gates.safetensors")
             rows += [{"system": system, "seed": seed, **row} for row in read_gates(file)]
     if not systems:
         raise UsageError("No system of this experiment has gates to be drawn; give one another variant than resnet.")
@@ -93,12 +92,6 @@ def _summary(name: str, values: np.ndarray) -> dict[str, float]:
     return {f"{name}_{key}": round(float(number), 6) for key, number in numbers.items()}
 
 
-def _file(experiment: Experiment, system: str, seed: int, name: str) -> Path:
-    """A file of a finished run, verified against the parameters."""
-    run = paths.run_name(experiment.name, system, seed)
-    return read(paths.train(run), make_train(run), of_train(experiment, run)).folder / name
-
-
 def _written(name: str, figure: Figure, table: pd.DataFrame, experiment: Experiment) -> list[Path]:
     for axes in figure.axes:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -110,4 +103,5 @@ FIGURES: dict[str, Callable[[Experiment], list[Path]]] = {
     "figure6": draw_figure6,
     "figure7": draw_figure7,
     "gates": draw_gates,
+    "losses": draw_losses,
 }

@@ -1,16 +1,32 @@
-"""One table, three ways: CSV for machines, Markdown and LaTeX for readers."""
+"""One table, four ways: CSV for machines, Markdown, LaTeX and HTML for readers."""
 
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from html import escape
 
 import pandas as pd
+
+TEXT = ("", "Method", "Run")  # columns of words, aligned to the left
+STYLE = """\
+body { font: 13px/1.45 system-ui, sans-serif; margin: 1.2rem; color: #1b1f24; background: #fff }
+h1 { font-size: 1.25rem } h2 { font-size: 1rem; margin-top: 1.6rem }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin-bottom: 1rem }
+th { position: sticky; top: 0; background: #eef1f4; vertical-align: bottom }
+th, td { padding: .28rem .55rem; border-bottom: 1px solid #d8dee4; text-align: right }
+td { white-space: nowrap }
+.text { text-align: left } .quoted { color: #6b7480 }
+tbody tr:hover { background: #f6f8fa }
+li { max-width: 60rem } code { background: #eef1f4; padding: 0 .2em }
+"""
 
 
 @dataclass(frozen=True)
 class Page:
-    """A table for readers. cells: text; notes: what the numbers are; appendix: for Markdown, a heading and more."""
+    """A table for readers. cells: text; notes: what the numbers are; appendix: a heading and more."""
 
     cells: pd.DataFrame
     notes: list[str]
@@ -39,6 +55,17 @@ def to_latex(page: Page) -> str:
     return notes + cells.to_latex(index=False, escape=False)
 
 
+def to_html(page: Page, title: str) -> str:
+    """The readable columns, notes and appendix as a page that loads nothing; rows with nothing of ours are grey."""
+    notes = "".join(f"<li>{_code(escape(note))}</li>\n" for note in page.notes)
+    body = f"<h1>{escape(title)}</h1>\n{_html(page.cells)}<ul>\n{notes}</ul>\n"
+    if page.appendix is not None:
+        heading, cells = page.appendix
+        body += f"<h2>{escape(heading)}</h2>\n{_html(cells)}"
+    head = f'<meta charset="utf-8">\n<title>{escape(title)}</title>\n<style>\n{STYLE}</style>'
+    return f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{body}</body>\n</html>\n'
+
+
 def number(value: float | None) -> str:
     """A number of the paper's, as it prints it."""
     return "" if pd.isna(value) else f"{value:g}"
@@ -58,8 +85,24 @@ def decimals(values: pd.Series) -> int:
 
 
 def _markdown(table: pd.DataFrame) -> str:
-    alignment = ["left" if column in ("", "Method") else "right" for column in table.columns]
+    alignment = ["left" if column in TEXT else "right" for column in table.columns]
     return table.to_markdown(index=False, colalign=alignment, disable_numparse=True)
+
+
+def _html(table: pd.DataFrame) -> str:
+    kinds = [' class="text"' if column in TEXT else "" for column in table.columns]
+
+    def row(tag: str, texts: Iterable[str]) -> str:
+        return "".join(f"<{tag}{kind}>{escape(text)}</{tag}>" for kind, text in zip(kinds, texts, strict=True))
+
+    lines = ['<tr class="quoted">' if "quoted" in texts else "<tr>" for texts in table.to_numpy()]
+    rows = "".join(f"{line}{row('td', texts)}</tr>\n" for line, texts in zip(lines, table.to_numpy(), strict=True))
+    return f"<table>\n<thead><tr>{row('th', table.columns)}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n"
+
+
+def _code(text: str) -> str:
+    """Markdown's `code` as HTML."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", text)
 
 
 def _value_and_error(value: float | None, error: float | None, digits: str) -> str:
