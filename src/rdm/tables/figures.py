@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -23,7 +24,7 @@ from rdm.sample import store
 PER_CLASS = 2
 CLASSES = 10
 CLIPS = 2
-MOVING = 8  # clips of a line
+MOVING = 12  # clips of a line
 FRAME = 125  # milliseconds
 DPI = 110
 HEIGHT = 0.45  # of a picture, in inches
@@ -70,9 +71,10 @@ def draw_clips(experiment: Experiment, still: Path, moving: Path) -> list[Path]:
     strips = [(label, [_film_strip(clip) for clip in clips[:CLIPS]]) for label, clips in lines]
     frames = max((len(clip) for _, clips in lines for clip in clips), default=1)
     films = [[(label, [clip[t % len(clip)] for clip in clips]) for label, clips in lines] for t in range(frames)]
+    title = title if lines else EMPTY
     return [
-        save(_draw_lines(strips, title if lines else EMPTY), still),
-        _save_moving([_draw_lines(film, title if lines else EMPTY) for film in films], moving),
+        save(_draw_lines(strips, title), still),
+        _save_moving((_draw_lines(film, title) for film in films), moving),
     ]
 
 
@@ -154,14 +156,14 @@ def _draw_lines(lines: Lines, title: str) -> Figure:
     return figure
 
 
-def _save_moving(frames: list[Figure], path: Path) -> Path:
+def _save_moving(frames: Iterable[Figure], path: Path) -> Path:
     """Write figures of one size as an animated PNG, without end."""
     pictures = []
     for figure in frames:
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=DPI)
         plt.close(figure)
-        pictures.append(Image.open(buffer).convert("P"))
+        pictures.append(Image.open(buffer).convert("RGB"))
     with whole_file(path) as temporary:
         pictures[0].save(temporary, "PNG", save_all=True, append_images=pictures[1:], duration=FRAME, loop=0)
     return path

@@ -10,16 +10,17 @@ from html import escape
 
 import pandas as pd
 
-TEXT = ("", "Method", "Run")  # columns of words, aligned to the left
+TEXT = ("", "Method", "Run", "Sampler")  # columns of words, aligned to the left
+NAMES = ("Method", "Run")  # and of these, what stays in sight when a wide table is moved
 STYLE = """\
-body { font: 13px/1.45 system-ui, sans-serif; margin: 1.2rem; color: #1b1f24; background: #fff }
+body { font: 12px/1.45 system-ui, sans-serif; margin: 1rem; color: #1b1f24; background: #fff }
 h1 { font-size: 1.25rem } h2 { font-size: 1rem; margin-top: 1.6rem }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin-bottom: 1rem }
-th { position: sticky; top: 0; background: #eef1f4; vertical-align: bottom }
-th, td { padding: .28rem .55rem; border-bottom: 1px solid #d8dee4; text-align: right }
-td { white-space: nowrap }
-.text { text-align: left } .quoted { color: #6b7480 }
-tbody tr:hover { background: #f6f8fa }
+th { background: #eef1f4; vertical-align: bottom }
+th, td { padding: .26rem .42rem; border-bottom: 1px solid #d8dee4; text-align: right }
+td { white-space: nowrap; background: #fff }
+.text { text-align: left } .name { position: sticky; left: 0 } .quoted { color: #6b7480 }
+tbody tr:hover td { background: #f6f8fa }
 li { max-width: 60rem } code { background: #eef1f4; padding: 0 .2em }
 """
 
@@ -90,7 +91,7 @@ def _markdown(table: pd.DataFrame) -> str:
 
 
 def _html(table: pd.DataFrame) -> str:
-    kinds = [' class="text"' if column in TEXT else "" for column in table.columns]
+    kinds = [f' class="text{" name" * (c in NAMES)}"' if c in TEXT else "" for c in table.columns]
 
     def row(tag: str, texts: Iterable[str]) -> str:
         return "".join(f"<{tag}{kind}>{escape(text)}</{tag}>" for kind, text in zip(kinds, texts, strict=True))
