@@ -8,7 +8,7 @@ import pandas as pd
 from rdm import paths
 from rdm.provenance.files import digest
 from rdm.tables.render import Page, to_html
-from rdm.tables.runs import list_runs, page_of_runs
+from rdm.tables.runs import COLUMNS, list_runs, page_of_runs
 
 
 class Parsed(HTMLParser):
@@ -85,6 +85,7 @@ def test_the_runs_are_those_of_the_manifests(workspace, experiment):
 def test_what_a_manifest_does_not_say_stays_empty():
     row = dict.fromkeys(("parameters", "steps", "device"))
     hashes = dict.fromkeys(("settings_sha256", "weights_sha256", "samples_sha256"), "0" * 64)
+    assert page_of_runs(pd.DataFrame([], columns=COLUMNS).convert_dtypes()).cells.empty
     runs = pd.DataFrame([{"run": "a", "sampler": "b", **row, "train_seconds": 1.0, "sample_seconds": 2.0, **hashes}])
     shown = page_of_runs(runs.convert_dtypes()).cells.iloc[0]
     assert shown["Parameters"] == shown["Steps"] == shown["Device"] == ""

@@ -60,7 +60,8 @@ def draw_clips(experiment: Experiment, still: Path, moving: Path) -> list[Path]:
     for cell in experiment.cells("table2"):
         if cell.system in experiment.train.gated and cell.sampler:
             samplers.setdefault(str(cell.system), cell.sampler)
-    seed, lines = _first_seed(experiment, list(samplers)), Lines()
+    seed = _first_seed(experiment, list(samplers))
+    lines: Lines = []
     for gated, sampler in samplers.items():
         for label, system in experiment.trio_of(gated).items():
             if sampler in experiment.samplers_of(system):

@@ -48,4 +48,4 @@ def _draw_baseline(axes: Axes, losses: pd.DataFrame | None, name: str) -> None:
         axes.set_title(f"{name}: published weights, not trained here")
         return
     plot_over_seeds(axes, losses, "step", "loss", name)
-    axes.set(title=f"{name}: baseline, from random weights", ylabel="loss")
+    axes.set(title=f"{name}: baseline", ylabel="loss")

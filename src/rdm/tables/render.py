@@ -19,7 +19,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin-bo
 th { background: #eef1f4; vertical-align: bottom }
 th, td { padding: .26rem .42rem; border-bottom: 1px solid #d8dee4; text-align: right }
 td { white-space: nowrap; background: #fff }
-.text { text-align: left } .name { position: sticky; left: 0 } .quoted { color: #6b7480 }
+.text { text-align: left; white-space: normal } .name { position: sticky; left: 0 } .quoted { color: #6b7480 }
 tbody tr:hover td { background: #f6f8fa }
 li { max-width: 60rem } code { background: #eef1f4; padding: 0 .2em }
 """

@@ -11,6 +11,11 @@ from rdm.provenance.files import digest
 from rdm.provenance.manifest import read
 from rdm.tables.render import Page
 
+COLUMNS = [
+    *("run", "sampler", "parameters", "steps", "device", "train_seconds", "sample_seconds"),
+    *("settings_sha256", "weights_sha256", "samples_sha256"),
+]
+HASHES = ("Settings", "Weights", "Samples")
 SHOWN = 12  # digits of a hash, for readers
 NOTES = [
     "Seconds: by the clock, on the device named. Of a job that was interrupted, those since it was started again.",
@@ -29,21 +34,10 @@ def list_runs(experiment: Experiment, table: str) -> pd.DataFrame:
             trained = read(paths.train(run), make_train(run), of_train(experiment, run))
             for sampler in experiment.samplers_of(system):
                 drawn = read(paths.sample(run, sampler), make_sample(run), of_sample(experiment, run, sampler))
-                rows.append(
-                    {
-                        "run": run,
-                        "sampler": sampler,
-                        "parameters": trained.facts.get("parameters"),
-                        "steps": trained.facts.get("step"),
-                        "device": trained.facts.get("device"),
-                        "train_seconds": trained.seconds,
-                        "sample_seconds": drawn.seconds,
-                        "settings_sha256": digest(trained.recipe),
-                        "weights_sha256": trained.digest,
-                        "samples_sha256": drawn.digest,
-                    }
-                )
-    return pd.DataFrame(rows).convert_dtypes()
+                facts = [trained.facts.get(name) for name in ("parameters", "step", "device")]
+                hashes = digest(trained.recipe), trained.digest, drawn.digest
+                rows.append((run, sampler, *facts, trained.seconds, drawn.seconds, *hashes))
+    return pd.DataFrame(rows, columns=COLUMNS).convert_dtypes()
 
 
 def page_of_runs(runs: pd.DataFrame) -> Page:
@@ -56,8 +50,6 @@ def page_of_runs(runs: pd.DataFrame) -> Page:
         "Device": runs["device"],
         "Training, s": runs["train_seconds"].map("{:.1f}".format),
         "Sampling, s": runs["sample_seconds"].map("{:.1f}".format),
-        "Settings": runs["settings_sha256"].str[:SHOWN],
-        "Weights": runs["weights_sha256"].str[:SHOWN],
-        "Samples": runs["samples_sha256"].str[:SHOWN],
+        **{name: runs[f"{name.lower()}_sha256"].map(lambda text: text[:SHOWN]) for name in HASHES},
     }
     return Page(pd.DataFrame(columns).fillna("").astype(str), NOTES)

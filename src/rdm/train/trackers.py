@@ -42,11 +42,12 @@ def following(kinds: Sequence[str], experiment: str, run: str, recipe: Recipe) -
     The trackers' run is named `run`, in the project `experiment`, with the recipe's parameters as its configuration.
     Raises RdmError if a tracker cannot be started. One that fails later is left out, and says so on stderr.
     """
-    open_trackers: dict[str, GeneralTracker] = {}
+    to_start, open_trackers = list(kinds), dict[str, "GeneralTracker"]()
 
     def watch(state: TrainingState) -> None:
-        if not open_trackers:
-            open_trackers.update({kind: _start(kind, experiment, run, recipe, state.step) for kind in kinds})
+        while to_start:
+            kind = to_start.pop(0)
+            open_trackers[kind] = _start(kind, experiment, run, recipe, state.step)
         if state.log and state.log[-1]["step"] == state.step:
             values = values_of(state)
             for kind, tracker in list(open_trackers.items()):
