@@ -83,10 +83,9 @@ def test_the_runs_are_those_of_the_manifests(workspace, experiment):
 
 
 def test_what_a_manifest_does_not_say_stays_empty():
-    row = dict.fromkeys(("parameters", "steps", "device"))
-    hashes = dict.fromkeys(("settings_sha256", "weights_sha256", "samples_sha256"), "0" * 64)
+    hashes = ["0" * 64, "1" * 64, "2" * 64]
+    rows = [("a", "b", None, None, None, 1.0, 2.0, *hashes), ("c", "d", 1234567, 4, "cpu", 1.0, 2.0, *hashes)]
+    shown = page_of_runs(pd.DataFrame(rows, columns=COLUMNS).convert_dtypes()).cells
+    assert shown.loc[0].tolist() == ["a", "b", "", "", "", "1.0", "2.0", "0" * 12, "1" * 12, "2" * 12]
+    assert shown.loc[1].tolist()[2:5] == ["1,234,567", "4", "cpu"]
     assert page_of_runs(pd.DataFrame([], columns=COLUMNS).convert_dtypes()).cells.empty
-    runs = pd.DataFrame([{"run": "a", "sampler": "b", **row, "train_seconds": 1.0, "sample_seconds": 2.0, **hashes}])
-    shown = page_of_runs(runs.convert_dtypes()).cells.iloc[0]
-    assert shown["Parameters"] == shown["Steps"] == shown["Device"] == ""
-    assert shown["Training, s"] == "1.0"

@@ -52,4 +52,4 @@ def page_of_runs(runs: pd.DataFrame) -> Page:
         "Sampling, s": runs["sample_seconds"].map("{:.1f}".format),
         **{name: runs[f"{name.lower()}_sha256"].map(lambda text: text[:SHOWN]) for name in HASHES},
     }
-    return Page(pd.DataFrame(columns).fillna("").astype(str), NOTES)
+    return Page(pd.DataFrame(columns).astype(object).fillna("").astype(str), NOTES)
