@@ -8,6 +8,7 @@ report: "../report/workflow.rst"
 SHOWN = {
     "table1": ("Tables", "Table 1, images"),
     "table2": ("Tables", "Table 2, clips"),
+    "claims": ("Claims", "the paper's claims, and verdicts"),
     "table1-runs": ("Runs", "the runs of Table 1"),
     "table2-runs": ("Runs", "the runs of Table 2"),
     "figure5": ("Figures", "Figure 5, sensitivity by depth"),
