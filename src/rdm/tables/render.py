@@ -10,7 +10,7 @@ from html import escape
 
 import pandas as pd
 
-TEXT = ("", "Method", "Run", "Sampler")  # columns of words, aligned to the left
+WORDS = ("", "Method", "Run", "Sampler")  # columns that hold words, not numbers
 NAMES = ("Method", "Run")  # and of these, what stays in sight when a wide table is moved
 STYLE = """\
 body { font: 12px/1.45 system-ui, sans-serif; margin: 1rem; color: #1b1f24; background: #fff }
@@ -86,12 +86,12 @@ def decimals(values: pd.Series) -> int:
 
 
 def _markdown(table: pd.DataFrame) -> str:
-    alignment = ["left" if column in TEXT else "right" for column in table.columns]
+    alignment = ["left" if column in WORDS else "right" for column in table.columns]
     return table.to_markdown(index=False, colalign=alignment, disable_numparse=True)
 
 
 def _html(table: pd.DataFrame) -> str:
-    kinds = [f' class="text{" name" * (c in NAMES)}"' if c in TEXT else "" for c in table.columns]
+    kinds = [f' class="text{" name" * (c in NAMES)}"' if c in WORDS else "" for c in table.columns]
 
     def row(tag: str, texts: Iterable[str]) -> str:
         return "".join(f"<{tag}{kind}>{escape(text)}</{tag}>" for kind, text in zip(kinds, texts, strict=True))
