@@ -70,6 +70,38 @@ def test_what_may_be_downloaded_is(small, monkeypatch):
     assert "to data/UCF-101" in steps
 
 
+@pytest.fixture
+def coco(tmp_path, monkeypatch):
+    """COCO in small: two and one photographs, which lie in the folders of their splits directly."""
+    own = published._coco(2014, 0, 2, 1)
+    monkeypatch.setitem(published.DATASETS, "coco2014", own)
+    monkeypatch.chdir(tmp_path)
+    for name in ("train2014/1.jpg", "train2014/2.jpg", "val2014/3.jpg", "annotations/instances_val2014.json"):
+        (Path("data/coco") / name).parent.mkdir(parents=True, exist_ok=True)
+        (Path("data/coco") / name).touch()
+    for part in ("train", "val"):
+        (Path("data/coco/annotations") / f"captions_{part}2014.json").touch()
+    return Path("data/coco")
+
+
+def test_photographs_that_lie_in_one_folder(coco, monkeypatch):
+    asked = []
+    monkeypatch.setattr(published, "fetch", lambda url, target, _: asked.append((url, target)))
+    steps = rdm("datasets", "fetch", "coco2014", params=None).stdout
+    assert steps == "1. unzip train2014.zip, val2014.zip and annotations_trainval2014.zip in data/coco\n"
+    where = "http://images.cocodataset.org/"
+    names = ("zips/train2014.zip", "zips/val2014.zip", "annotations/annotations_trainval2014.zip")
+    assert asked == [(where + name, Path("data") / Path(name).name) for name in names]
+    found = json.loads(rdm("datasets", "verify", "coco2014", "--json", params=None).output)
+    assert [row["files"] for row in found] == [2, 1, 2]
+    (coco / "annotations" / "captions_val2014.json").unlink()
+    fails(
+        rdm("datasets", "verify", "coco2014", params=None), 1, "annotations has 1 captions_train2014.json or", "has 2"
+    )
+    (coco / "val2014" / "4.jpg").touch()
+    fails(rdm("datasets", "verify", "coco2014", params=None), 1, "val2014 has 2 .jpg files, coco2014 has 1")
+
+
 def test_bad_names(small):
     fails(rdm("datasets", "verify", "imagnet", params=None), 2, "did you mean 'imagenet'?")
     fails(rdm("datasets", "fetch", "cifar", params=None), 2, "There is no published data set 'cifar'")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from rdm.data.images import Source, Split, centre_crop
+from rdm.data.images import Source, Split, read_photograph
 from rdm.errors import RdmError
 from rdm.params.schema import FolderData
 
@@ -51,13 +49,5 @@ def _split(root: Path, classes: list[str], size: int, skipped: dict[str, str]) -
     images = [(file, label) for file, label in files if file.suffix.lower() in SUFFIXES]
     if not images:
         raise RdmError(f"{root} holds no images; put images there as {root}/<class>/<image>.")
-
-    def pixels() -> Iterator[np.ndarray]:
-        for file, _ in images:
-            try:
-                with Image.open(file) as image:
-                    yield centre_crop(image, size)
-            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-                raise RdmError(f"{file} cannot be read as an image ({error}); replace or remove it.") from None
-
-    return Split(pixels(), np.array([label for _, label in images], np.int64))
+    pixels = (read_photograph(file, size) for file, _ in images)
+    return Split(pixels, np.array([label for _, label in images], np.int64))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from rdm.errors import RdmError
 
 
 @dataclass
@@ -14,10 +17,12 @@ class Split:
     """One split of a data set: images of (H, W, C) or clips of (T, H, W, C), uint8, and their labels, int64 (N,).
 
     `pixels` yields one item at a time, so that a set larger than memory can be stored.
+    captions: of each item as many; None: there are none.
     """
 
     pixels: Iterator[np.ndarray]
     labels: np.ndarray
+    captions: list[list[str]] | None = None
 
 
 @dataclass
@@ -44,6 +49,15 @@ def pad(image: np.ndarray, size: int) -> np.ndarray:
     padded = np.zeros((size, size, 1), np.uint8)
     padded[top : top + image.shape[0], left : left + image.shape[1], 0] = image
     return padded
+
+
+def read_photograph(file: Path, size: int) -> np.ndarray:
+    """A file, cropped as ADM does: (size, size, 3) uint8. Raises RdmError if it cannot be read."""
+    try:
+        with Image.open(file) as image:
+            return centre_crop(image, size)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise RdmError(f"{file} cannot be read as an image ({error}); replace or remove it.") from None
 
 
 def centre_crop(image: Image.Image, size: int) -> np.ndarray:

@@ -16,7 +16,10 @@ IMAGES, FRAMES, VIDEOS = (".jpeg", ".jpg", ".png"), (".jpg", ".png"), (".avi",)
 
 @dataclass(frozen=True)
 class Part:
-    """A folder of a data set. classes: its own folders; files: all below them. None: any number, but not none."""
+    """A folder of a data set. classes: its own folders; files: all below them. None: any number, but not none.
+
+    Without own folders (classes: 0) the files lie in it directly.
+    """
 
     folder: str
     suffixes: tuple[str, ...]
@@ -28,7 +31,7 @@ class Part:
 class Published:
     """A data set that others published.
 
-    url: of what may be downloaded without asking; None: nothing may. steps: what is left to do by hand.
+    urls: of what may be downloaded without asking. steps: what is left to do by hand.
     """
 
     what: str
@@ -37,7 +40,24 @@ class Published:
     licence: str
     parts: tuple[Part, ...]
     steps: tuple[str, ...]
-    url: str | None = None
+    urls: tuple[str, ...] = ()
+
+
+def _coco(year: int, gigabytes: float, train: int, val: int) -> Published:
+    archives = (f"zips/train{year}.zip", f"zips/val{year}.zip", f"annotations/annotations_trainval{year}.zip")
+    return Published(
+        f"MS-COCO {year}: photographs with five captions each",
+        "data/coco",
+        gigabytes,
+        "of the captions CC BY 4.0; of the images Flickr's terms of use",
+        (
+            Part(f"train{year}", (".jpg",), 0, train),
+            Part(f"val{year}", (".jpg",), 0, val),
+            Part("annotations", (f"captions_train{year}.json", f"captions_val{year}.json"), 0, 2),
+        ),
+        (f"unzip train{year}.zip, val{year}.zip and annotations_trainval{year}.zip in {{folder}}",),
+        tuple(f"http://images.cocodataset.org/{archive}" for archive in archives),
+    )
 
 
 DATASETS = {
@@ -60,7 +80,7 @@ DATASETS = {
         "research; the videos are from YouTube",
         (Part(".", VIDEOS, 101, 13_320),),
         ("unpack UCF101.rar (with unrar or bsdtar) to {folder}, 101 folders of avi files",),
-        "https://www.crcv.ucf.edu/data/UCF101/UCF101.rar",
+        ("https://www.crcv.ucf.edu/data/UCF101/UCF101.rar",),
     ),
     "skytimelapse": Published(
         "SkyTimelapse: videos of moving clouds, as frames",
@@ -72,7 +92,7 @@ DATASETS = {
             "unzip sky_timelapse.zip to {folder}; its folder sky_train holds two levels of folders of frames",
             "remove the empty folders and sky_train/z6Yr7KDZhm0, which is damaged",
         ),
-        "https://huggingface.co/datasets/maxin-cn/SkyTimelapse/resolve/main/sky_timelapse.zip",
+        ("https://huggingface.co/datasets/maxin-cn/SkyTimelapse/resolve/main/sky_timelapse.zip",),
     ),
     "taichi-hd": Published(
         "Taichi-HD: videos of Tai Chi at 256x256, as frames",
@@ -84,6 +104,26 @@ DATASETS = {
             "download all parts of the split zip file from huggingface.co/datasets/maxin-cn/Taichi-HD",
             "join them (`zip -s 0 PARTS.zip --out whole.zip`) and unzip, so that {folder}/frames/train holds a folder "
             "of frames for each video",
+        ),
+    ),
+    "coco2014": _coco(2014, 20, 82_783, 40_504),
+    "coco2017": _coco(2017, 20, 118_287, 5_000),
+    "journeydb": Published(
+        "JourneyDB: Midjourney's images with their prompts, and captions by GPT-3.5",
+        "data/journeydb",
+        6200,
+        "JourneyDB's terms of usage: not commercial, not to be passed on, no competing research",
+        (
+            Part("train", ("train_anno_realease_repath.jsonl",), 0, 1),
+            Part("train/imgs", IMAGES, None, None),
+            Part("valid", ("valid_anno_repath.jsonl",), 0, 1),
+            Part("valid/imgs", IMAGES, None, None),
+        ),
+        (
+            "accept the terms at huggingface.co/datasets/JourneyDB/JourneyDB, and download its data/train, data/valid",
+            "unpack the annotations' tgz files to {folder}/train/train_anno_realease_repath.jsonl and "
+            "{folder}/valid/valid_anno_repath.jsonl",
+            "unpack the tgz files of train/imgs and valid/imgs, to {folder}/train/imgs/000/*.jpg and so on",
         ),
     ),
 }
@@ -99,7 +139,7 @@ def find(name: str) -> Published:
 def rows() -> list[dict[str, Any]]:
     """What there is, a row each."""
     return [
-        {"name": n, "what": d.what, "GB": d.gigabytes, "licence": d.licence, "download": d.url or "by hand"}
+        {"name": n, "what": d.what, "GB": d.gigabytes, "licence": d.licence, "download": " ".join(d.urls) or "by hand"}
         for n, d in DATASETS.items()
     ]
 
@@ -108,10 +148,10 @@ def fetch_dataset(name: str, folder: Path | None) -> list[str]:
     """Download what may be downloaded; returns the steps that are left. Raises RdmError if the download fails."""
     dataset = find(name)
     place = folder or Path(dataset.folder)
-    if dataset.url is not None:
-        archive = place.parent / dataset.url.rsplit("/", 1)[1]
+    for url in dataset.urls:
+        archive = place.parent / url.rsplit("/", 1)[1]
         archive.parent.mkdir(parents=True, exist_ok=True)
-        fetch(dataset.url, archive, None)
+        fetch(url, archive, None)
     return [step.format(folder=place) for step in dataset.steps]
 
 
@@ -126,6 +166,12 @@ def _verify(place: Path, part: Part, name: str) -> dict[str, Any]:
     folder = place / part.folder
     if not folder.is_dir():
         raise RdmError(f"{folder} is not there; `rdm datasets fetch {name}` says how it gets there.")
+    if part.classes == 0:
+        files = sum(1 for entry in os.scandir(folder) if entry.is_file() and entry.name.endswith(part.suffixes))
+        if files != part.files:
+            what = " or ".join(part.suffixes)
+            raise RdmError(f"{folder} has {files} {what} files, {name} has {part.files}; unpack it anew.")
+        return {"folder": str(folder), "classes": 0, "files": files}
     classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
     counts = {own: sum(1 for file in _files(folder / own) if file.lower().endswith(part.suffixes)) for own in classes}
     if part.classes is not None and len(classes) != part.classes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +14,15 @@ from rdm import paths
 from rdm.data.images import Source, Split
 from rdm.params import Experiment
 from rdm.params.dependencies import make_data, of_data
-from rdm.params.schema import DigitsData, FashionData, FolderData, MovingDigitsData, VideosData
+from rdm.params.schema import (
+    CocoData,
+    DigitsData,
+    FashionData,
+    ImageData,
+    JourneyDBData,
+    MovingDigitsData,
+    VideosData,
+)
 from rdm.progress import progress
 from rdm.provenance.files import canonical_json
 from rdm.provenance.manifest import Artefact, Recipe, build, is_current, read
@@ -76,6 +85,22 @@ def load(experiment: Experiment, name: str, split: Literal["train", "test"]) -> 
     return Dataset(images, labels, artefact.facts["classes"], [labels], artefact)
 
 
+def load_captions(experiment: Experiment, name: str, split: Literal["train", "test"]) -> list[list[str]]:
+    """The captions of each item of a stored split, verified; of a data set that has some."""
+    file = f"{split}_captions.json"
+    folder = read(paths.data(name), make_data(name), of_data(experiment, name), only=[file]).folder
+    found: list[list[str]] = json.loads((folder / file).read_text(encoding="utf-8"))
+    return found
+
+
+def load_labels(experiment: Experiment, name: str, split: Literal["train", "test"]) -> np.ndarray:
+    """The labels alone of a stored split of images, verified: int64 (N,)."""
+    file = f"{split}_labels.npy"
+    folder = read(paths.data(name), make_data(name), of_data(experiment, name), only=[file]).folder
+    labels: np.ndarray = np.load(folder / file)
+    return labels
+
+
 class Frames:
     """The frames of clips (N, T, H, W, C) as images (N * T, H, W, C), those of a clip beside each other."""
 
@@ -123,7 +148,7 @@ def _note_moving_digits(parameters: MovingDigitsData, folder: Path, recipe: Reci
     return folder
 
 
-def _open(parameters: DigitsData | FashionData | FolderData | VideosData) -> Source:
+def _open(parameters: ImageData | VideosData) -> Source:
     # imported here: every later stage reads stored data, and none should wait a second for scikit-learn
     if isinstance(parameters, DigitsData):
         from rdm.data.digits import open_digits
@@ -137,6 +162,10 @@ def _open(parameters: DigitsData | FashionData | FolderData | VideosData) -> Sou
         from rdm.data.videos import open_videos_source
 
         return open_videos_source(parameters)
+    if isinstance(parameters, CocoData | JourneyDBData):
+        from rdm.data.captioned import open_captioned
+
+        return open_captioned(parameters)
     from rdm.data.folder import open_folder
 
     return open_folder(parameters)
@@ -145,6 +174,9 @@ def _open(parameters: DigitsData | FashionData | FolderData | VideosData) -> Sou
 def _store(folder: Path, name: str, split: Split, shape: tuple[int, ...]) -> None:
     """Write labels and images as npy files, the images one by one: a data set may be larger than memory."""
     count = len(split.labels)
+    if split.captions is not None:
+        text = json.dumps(split.captions, ensure_ascii=False, indent=0)
+        (folder / f"{name}_captions.json").write_text(text, encoding="utf-8")
     np.save(folder / f"{name}_labels.npy", split.labels)
     header = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
     with (folder / f"{name}_images.npy").open("wb") as stream, progress(f"{name} images", count) as bar:

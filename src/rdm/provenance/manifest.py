@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,11 +81,14 @@ class Artefact:
         return Input(self.folder, self.digest)
 
 
-def read(folder: Path, remedy: str, parameters: dict[str, Any] | None = None) -> Artefact:
+def read(
+    folder: Path, remedy: str, parameters: dict[str, Any] | None = None, only: Collection[str] | None = None
+) -> Artefact:
     """Open a finished artefact and verify it.
 
     remedy: the command that makes it, for the error message.
     parameters: what it must have been made with; None skips that check.
+    only: the files that are needed, where the others are large; None: all.
     Raises MissingError if it is not there, ArtefactError if a file is missing or damaged, or its parameters are others.
     """
     path = folder / paths.MANIFEST
@@ -97,6 +100,8 @@ def read(folder: Path, remedy: str, parameters: dict[str, Any] | None = None) ->
     except (ValueError, KeyError, TypeError):
         raise ArtefactError(f"{path} is damaged; remove {folder} and run `{remedy}` again.") from None
     for name, expected in files.items():
+        if only is not None and name not in only:
+            continue
         file = folder / name
         if not file.is_file():
             raise ArtefactError(f"{file} is missing; remove {folder} and run `{remedy}` again.")
