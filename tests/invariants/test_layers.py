@@ -29,6 +29,8 @@ ONLY_IN = {
     "pandas": {"tables"},
     "sklearn": {"data"},
     "av": {"data"},
+    "transformers": {"models"},
+    "tokenizers": {"models"},
 }
 MODULES = sorted(SOURCE.rglob("*.py"))
 

@@ -107,9 +107,9 @@ def checkpoint(channels=(32, 64), layers=1, attention=(False, True), latents=3, 
 class Network:
     """The forward pass."""
 
-    def __init__(self, stored, timesteps, labels, width):
+    def __init__(self, stored, timesteps, labels, width, tokens):
         self.weights = {name.removeprefix(PREFIX): tensor for name, tensor in stored.items()}
-        self.token = stored["cond_stage_model.embedding.weight"][labels][:, None]
+        self.tokens = stored["cond_stage_model.embedding.weight"][labels][:, None] if tokens is None else tokens
         angles = timesteps[:, None].float() * (-math.log(10000) * torch.arange(width // 2) / (width // 2)).exp()
         embedded = self.linear("time_embed.0", torch.cat([angles.cos(), angles.sin()], 1))
         self.embedded = self.linear("time_embed.2", F.silu(embedded))
@@ -151,7 +151,7 @@ class Network:
         inner = f"{name}.transformer_blocks.0"
         normed = self.layer_norm(f"{inner}.norm1", hidden)
         hidden = hidden + self.attend(f"{inner}.attn1", normed, normed, heads)
-        hidden = hidden + self.attend(f"{inner}.attn2", self.layer_norm(f"{inner}.norm2", hidden), self.token, heads)
+        hidden = hidden + self.attend(f"{inner}.attn2", self.layer_norm(f"{inner}.norm2", hidden), self.tokens, heads)
         wide, gate = self.linear(f"{inner}.ff.net.0.proj", self.layer_norm(f"{inner}.norm3", hidden)).chunk(2, -1)
         hidden = hidden + self.linear(f"{inner}.ff.net.2", wide * F.gelu(gate))
         return value + self.conv(f"{name}.proj_out", hidden.transpose(1, 2).reshape(rows, width, height, breadth))
@@ -169,10 +169,13 @@ class Network:
         return self.conv(f"{name}.{2 if attends else 1}.conv", F.interpolate(x, scale_factor=2), padding=1)
 
 
-def forward(stored, x, timesteps, labels, heads, channels=(32, 64), layers=1, attention=(False, True)):
-    """x (B, C, h, w), timesteps (B,), labels (B,) -> (B, C, h, w). heads: at each resolution."""
+def forward(stored, x, timesteps, labels, heads, channels=(32, 64), layers=1, attention=(False, True), tokens=None):
+    """x (B, C, h, w), timesteps (B,), labels (B,), or text tokens (B, L, CONTEXT) -> (B, C, h, w).
+
+    heads: at each resolution.
+    """
     network, skips, heads_of = (
-        Network(stored, timesteps, labels, channels[0]),
+        Network(stored, timesteps, labels, channels[0], tokens),
         [],
         dict(zip(channels, heads, strict=True)),
     )

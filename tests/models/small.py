@@ -6,9 +6,12 @@ import torch
 from diffusers import DiTTransformer2DModel, LatteTransformer3DModel, UNet2DModel
 from torch import nn
 
+from rdm.models import pixart, unet
 from rdm.models.latte import Latte as OurLatte
+from rdm.models.text import build_text
 from rdm.models.zoo import build_network
 from rdm.params.gates import Gating
+from rdm.params.network import PixArt, TextUNet, WordEncoder
 from rdm.params.schema import DiT, Latte, UNet
 
 SHAPE, CLASSES = [4, 8, 8], 5
@@ -20,9 +23,15 @@ NETWORKS = {  # as a parameter file declares them
     "unet-add": UNet(**UNET, heads=2),
     "unet-cross": UNet(**UNET, heads=2, label="cross"),
 }
+ENCODER = WordEncoder(width=8, depth=1, heads=2, length=6)
+TEXT = {  # and those conditioned on text
+    "pixart": PixArt(kind="pixart", width=16, depth=3, heads=2, patch=2, text=ENCODER),
+    "unet-text": TextUNet(**UNET | {"kind": "text_unet"}, heads=2, text=ENCODER),
+}
+WORDS, CAPTIONS = ["a", "five", "four", "handwritten"], ["a handwritten four", "five", ""]
 TRANSFORMERS = ["dit", "latte", "diffusers-dit"]
-UNETS = ["unet-add", "unet-cross", "resampling-unet"]
-KINDS = [*TRANSFORMERS, *UNETS, "diffusers-latte", "own"]
+UNETS = ["unet-add", "unet-cross", "unet-text", "resampling-unet"]
+KINDS = [*TRANSFORMERS, *UNETS, "diffusers-latte", "pixart", "own"]
 OWN_UNITS = {"block": ["stages.0", "stages.2"], "branch": ["stages.0.branch", "stages.1.branch"]}
 
 
@@ -43,6 +52,7 @@ GATINGS = {
         + combinations(variant=["adaln"], time=TIMES),
     ),
     "diffusers-latte": combinations(variant=["rdm", "adaln", "skip", "rezero"]),
+    "pixart": combinations(variant=["rdm", "adaln", "skip"]) + combinations(variant=["rezero"], shape=BOTH),
     "own": combinations(variant=["rdm", "adaln", "skip", "rezero"], shape=BOTH)
     + combinations(variant=["rdm", "rezero"], shape=BOTH, unit=["branch"]),
 }
@@ -83,6 +93,8 @@ def build(kind, seed=0):
     torch.manual_seed(seed)
     if kind in NETWORKS:
         model = build_network(NETWORKS[kind], shape_of(kind), CLASSES, seed)
+    elif kind in TEXT:
+        model = build_network(TEXT[kind], SHAPE, 0, seed, build_text(ENCODER, WORDS))
     elif kind == "diffusers-dit":
         model = DiTTransformer2DModel(
             num_attention_heads=2, attention_head_dim=8, in_channels=SHAPE[0], num_layers=2, sample_size=SHAPE[1],
@@ -134,4 +146,6 @@ def run(model, dtype=torch.float32):
         clips = latents.unsqueeze(2).repeat(1, 1, 2, 1, 1)
         captions = torch.ones(3, 1, 8, dtype=dtype)
         return model(clips, timesteps, encoder_hidden_states=captions, return_dict=False)[0]
+    if isinstance(plain, pixart.PixArt | unet.TextUNet):
+        labels = plain.text.tokens(CAPTIONS)
     return model(latents, timesteps, labels)

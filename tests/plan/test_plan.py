@@ -15,7 +15,7 @@ from rdm.models.zoo import build_network
 from rdm.params import schema
 from rdm.plan import cost, counted, stage
 from tests.conftest import CI, ROOT
-from tests.models.small import CLASSES, NETWORKS, SHAPE, shape_of
+from tests.models.small import CLASSES, NETWORKS, SHAPE, TEXT, build, shape_of
 
 XL = schema.DiT(kind="dit", width=1152, depth=28, heads=16, patch=2, frequency_shift=0)
 
@@ -33,6 +33,16 @@ def test_counted_without_values_as_with_them(name):
     found = cost.of_network(NETWORKS[name], shape_of(name), CLASSES)
     assert found.parameters == sum(parameter.numel() for parameter in network.parameters())
     assert found.forward_flops == forward_flops(network, shape_of(name))
+
+
+@pytest.mark.parametrize("name", TEXT)
+def test_a_text_encoder_is_not_counted(name):
+    network = build(name)
+    found = cost.of_network(TEXT[name], SHAPE, 0)
+    assert found.parameters == sum(parameter.numel() for parameter in network.parameters())
+    assert found.forward_flops == forward_flops(network, SHAPE)
+    longer = TEXT[name].model_copy(update={"text": TEXT[name].text.model_copy(update={"length": 12})})
+    assert cost.of_network(longer, SHAPE, 0).forward_flops > found.forward_flops  # attention to it is
 
 
 def test_kept_bytes_of_two_layers():

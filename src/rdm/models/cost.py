@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+
+from rdm.models.pixart import PixArt
+from rdm.models.unet import TextUNet
+
+
+def blank_inputs(network: nn.Module, shape: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Latents, timestep and label (or the tokens of a caption) of one item, all zero, where the network is."""
+    device = next(network.parameters()).device
+    label = (1, network.text.length) if isinstance(network, PixArt | TextUNet) else (1,)
+    integers: dict[str, Any] = {"dtype": torch.int64, "device": device}
+    return torch.zeros(1, *shape, device=device), torch.zeros(1, **integers), torch.zeros(label, **integers)
 
 
 @torch.no_grad()
 def forward_flops(network: nn.Module, shape: list[int]) -> int:
-    """Floating-point operations of one forward pass for one item of this shape; a multiply-add counts as two."""
-    device = next(network.parameters()).device
-    inputs = torch.zeros(1, *shape, device=device), *torch.zeros(2, 1, dtype=torch.int64, device=device)
+    """Floating-point operations of one forward pass for one item of this shape; a multiply-add counts as two.
+
+    Without those of a text encoder, which runs once for all steps of a sampler.
+    """
+    inputs = blank_inputs(network, shape)
+    if isinstance(network, PixArt | TextUNet):
+        network.text(inputs[2])  # it remembers what it encoded
     # the counter does not know the fused attention of CPUs
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         network(*inputs)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from diffusers.models.transformers.dit_transformer_2d import DiTTransformer2DModel
+from diffusers.models.transformers.pixart_transformer_2d import PixArtTransformer2DModel
 from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from safetensors.torch import save_file
@@ -14,7 +15,10 @@ from torch import nn
 from rdm.errors import RdmError
 from rdm.models.dit import DiT
 from rdm.models.gates import gates_of
-from rdm.models.unet import AddedLabelUNet, CrossAttentionUNet
+from rdm.models.pixart import PixArt
+from rdm.models.unet import AddedLabelUNet, CrossAttentionUNet, TextUNet
+
+PLAIN = {AddedLabelUNet: UNet2DModel, TextUNet: UNet2DConditionModel, PixArt: PixArtTransformer2DModel}
 
 
 def save_diffusers(network: nn.Module, folder: Path) -> None:
@@ -23,6 +27,7 @@ def save_diffusers(network: nn.Module, folder: Path) -> None:
     The class tokens that a cross-attention U-Net attends to are no part of diffusers' model; they go into
     label_embedding.safetensors, `weight` of shape (classes + 1, 512). A Latte has no class in diffusers: its folder is
     loaded by `rdm.models.latte.Latte.from_pretrained`. An unconditional DiT is written with one class embedding, zero.
+    A network conditioned on text is written without its text encoder.
     Raises RdmError for a network that has gates, or that diffusers cannot compute.
     """
     if gates_of(network):
@@ -36,8 +41,8 @@ def save_diffusers(network: nn.Module, folder: Path) -> None:
         )
         plain = UNet2DConditionModel.from_config(network.config)
         plain.load_state_dict(weights)
-    elif isinstance(network, AddedLabelUNet):
-        plain = UNet2DModel.from_config(network.config)
+    elif isinstance(network, AddedLabelUNet | TextUNet | PixArt):
+        plain = PLAIN[type(network)].from_config(network.config)
         plain.load_state_dict(network.state_dict())
     else:  # a Latte, or a model that was diffusers' own from the start
         plain = network

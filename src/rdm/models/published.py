@@ -57,7 +57,9 @@ def load_published(network: nn.Module, file: Path) -> None:
     elif isinstance(network, DiT | Latte):
         imported = import_transformer(file, network.config.heads)
     else:
-        raise UsageError(f"{file}: no published checkpoint is of a network like this; set label: cross.")
+        raise UsageError(
+            f"{file}: no published checkpoint is of a network like this; take kind: unet with label: cross."
+        )
     _same_network(file, network, imported)
     network.load_state_dict(imported.state_dict())
 

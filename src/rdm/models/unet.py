@@ -1,12 +1,14 @@
-"""Latent diffusion's U-Net (Rombach et al., 2022) of diffusers' layers, conditioned on a class."""
+"""Latent diffusion's U-Net (Rombach et al., 2022) of diffusers' layers, conditioned on a class or on text."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 
-from rdm.params import schema
+from rdm.params import network, schema
 
 TOKEN = 512  # width of the class token that the cross-attention sees, as in LDM's ImageNet models
 
@@ -34,14 +36,7 @@ class CrossAttentionUNet(UNet2DConditionModel):
     """The label's embedding is a token that every attention layer attends to, as in LDM's ImageNet models."""
 
     def __init__(self, parameters: schema.UNet, channels: int, size: int, classes: int) -> None:
-        attention = parameters.attention
-        super().__init__(
-            **_common(parameters, channels, size),
-            down_block_types=tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attention),
-            up_block_types=tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attention)),
-            attention_head_dim=parameters.heads,  # diffusers' name; it is the number of heads here
-            cross_attention_dim=TOKEN,
-        )
+        super().__init__(**_common(parameters, channels, size), **_attending(parameters, TOKEN))
         self.label_embedding = nn.Embedding(classes + parameters.null_label, TOKEN)
 
     def forward(self, latents: Tensor, timesteps: Tensor, labels: Tensor) -> Tensor:
@@ -51,7 +46,38 @@ class CrossAttentionUNet(UNet2DConditionModel):
         return output
 
 
-def _common(parameters: schema.UNet, channels: int, size: int) -> dict[str, object]:
+class TextUNet(UNet2DConditionModel):
+    """Every attention layer attends to the tokens of a caption, as in LDM's text-to-image models.
+
+    text: gives hidden states and mask of tokens; see `rdm.models.text`.
+    """
+
+    text: Any
+
+    def __init__(self, parameters: network.TextUNet, channels: int, size: int, text: nn.Module) -> None:
+        super().__init__(**_common(parameters, channels, size), **_attending(parameters, parameters.text.width))
+        self.text = text
+
+    def forward(self, latents: Tensor, timesteps: Tensor, tokens: Tensor) -> Tensor:
+        """latents (B, C, h, w), timesteps (B,), tokens int64 (B, length) -> (B, C, h, w)."""
+        hidden, is_token = self.text(tokens)
+        output: Tensor = super().forward(
+            latents, timesteps, hidden.to(latents.dtype), encoder_attention_mask=is_token, return_dict=False
+        )[0]
+        return output
+
+
+def _attending(parameters: schema.UNet | network.TextUNet, width: int) -> dict[str, object]:
+    """Cross-attention to tokens of this width."""
+    return {
+        "down_block_types": tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in parameters.attention),
+        "up_block_types": tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(parameters.attention)),
+        "attention_head_dim": parameters.heads,  # diffusers' name; it is the number of heads here
+        "cross_attention_dim": width,
+    }
+
+
+def _common(parameters: network.ConvolutionalUNet, channels: int, size: int) -> dict[str, object]:
     return {
         "sample_size": size,
         "in_channels": channels,

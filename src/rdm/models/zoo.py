@@ -1,6 +1,7 @@
 """From parameters to networks. Each maps (latents, timesteps, labels) to a tensor shaped like the latents.
 
-With a learned variance it has twice as many channels: what is predicted first, then what the variance is made of.
+Those conditioned on text take the tokens of captions in the place of labels. With a learned variance there are twice as
+many channels: what is predicted first, then what the variance is made of.
 """
 
 from __future__ import annotations
@@ -11,19 +12,28 @@ from torch import Tensor, nn
 from rdm.errors import RdmError
 from rdm.models.dit import DiT
 from rdm.models.latte import Latte
-from rdm.models.unet import AddedLabelUNet, CrossAttentionUNet
-from rdm.params import schema
+from rdm.models.pixart import PixArt
+from rdm.models.unet import AddedLabelUNet, CrossAttentionUNet, TextUNet
+from rdm.params import network, schema
 from rdm.randomness import seed_of
 
 
-def build_network(parameters: schema.DiT | schema.UNet, shape: list[int], classes: int, seed: int) -> nn.Module:
+def build_network(
+    parameters: schema.Network, shape: list[int], classes: int, seed: int, text: nn.Module | None = None
+) -> nn.Module:
     """A network with random weights that are a function of `seed`.
 
     shape: of one item, (channels, height, width); for a Latte (frames, channels, height, width).
     classes: the null label of classifier-free guidance is `classes`; 0: every label is the null label.
+    text: of a network conditioned on text, what encodes captions.
     """
     torch.manual_seed(seed_of(seed, "network"))
     channels, size = shape[-3:-1]
+    if isinstance(parameters, network.TextNetwork):
+        assert text is not None
+        kind = PixArt if isinstance(parameters, network.PixArt) else TextUNet
+        conditioned: nn.Module = kind(parameters, channels, size, text)  # type: ignore[arg-type]
+        return conditioned
     if isinstance(parameters, schema.DiT):
         sizes = {**parameters.model_dump(exclude={"kind"}), "channels": channels, "size": size, "classes": classes}
         transformer: nn.Module = Latte(**sizes, frames=shape[0]) if len(shape) == 4 else DiT(**sizes)

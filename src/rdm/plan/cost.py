@@ -11,18 +11,32 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from rdm.latents.codec import build_autoencoder, encode
-from rdm.models.cost import forward_flops
+from rdm.models.cost import blank_inputs, forward_flops
 from rdm.models.zoo import build_network
+from rdm.params import network as networks
 from rdm.params import schema
 from rdm.params.autoencoder import AnyAutoencoder
 from rdm.plan.counted import AutoencoderCost, Cost
 
 
-def of_network(parameters: schema.DiT | schema.UNet, shape: list[int], classes: int) -> Cost:
-    """A denoiser on latents of this shape, (C, h, w) or (T, C, h, w)."""
+class Blank(nn.Module):
+    """Stands where a text encoder does, whose cost is not counted: hidden states of its width, all zero."""
+
+    def __init__(self, parameters: networks.WordEncoder | networks.PublishedEncoder) -> None:
+        super().__init__()
+        self.length, self.width = parameters.length, parameters.width
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """As `rdm.models.text.FrozenText`."""
+        return tokens.new_zeros((*tokens.shape, self.width), dtype=torch.float32), tokens >= 0
+
+
+def of_network(parameters: schema.Network, shape: list[int], classes: int) -> Cost:
+    """A denoiser on latents of this shape, (C, h, w) or (T, C, h, w), without its text encoder if it has one."""
+    text = Blank(parameters.text) if isinstance(parameters, networks.TextNetwork) else None
     with torch.device("meta"):
-        network = build_network(parameters, shape, classes, 0)
-        inputs = torch.zeros(1, *shape), *torch.zeros(2, 1, dtype=torch.int64)
+        network = build_network(parameters, shape, classes, 0, text)
+        inputs = blank_inputs(network, shape)
     return Cost(_count(network), forward_flops(network, shape), _kept(network, lambda: network(*inputs)))
 
 

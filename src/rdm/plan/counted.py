@@ -45,7 +45,7 @@ class AutoencoderCost(Cost):
     decoder_flops: int
 
 
-def of_network(parameters: schema.DiT | schema.UNet, shape: list[int], classes: int) -> Cost:
+def of_network(parameters: schema.Network, shape: list[int], classes: int) -> Cost:
     """A denoiser on latents of this shape, (C, h, w) or (T, C, h, w)."""
     known = _counted().get(network_key(parameters, shape, classes))
     if known:
@@ -65,7 +65,7 @@ def of_autoencoder(parameters: AnyAutoencoder, channels: int, size: int) -> Auto
     return cost.of_autoencoder(parameters, channels, size)
 
 
-def network_key(parameters: schema.DiT | schema.UNet, shape: list[int], classes: int) -> str:
+def network_key(parameters: schema.Network, shape: list[int], classes: int) -> str:
     """What its cost depends on, as a digest."""
     return digest({"network": parameters.model_dump(exclude=WITHOUT_COST), "shape": shape, "classes": classes})
 

@@ -23,7 +23,8 @@ GIGA = 1e9
 # float32 without TF32, as rdm computes: teraFLOP/s and gigabytes, from NVIDIA's data sheets
 GPUS = {"a100": (19.5e12, 80 * GIGA), "h100": (66.9e12, 80 * GIGA), "h200": (66.9e12, 141 * GIGA)}
 COPIES = 5  # of the weights in training: themselves, gradients, Adam's two moments, EMA
-IMAGES = {"digits": 1437, "fashion": 60_000}
+IMAGES = {"digits": 1437, "fashion": 60_000, "journeydb": 4_189_737}
+COCO = {2014: 82_783, 2017: 118_287}
 CHANNELS = {"digits": 1, "fashion": 1, "moving_digits": 1}  # of other sources 3
 # FLOPs of one item: Inception at 299 pixels (11.4 GFLOP); I3D on 16 frames of 224 (107.9 GMAC for 64 frames)
 EXTRACTORS = {"inception": 11.4e9, "i3d": 54e9}
@@ -68,6 +69,8 @@ class Plan:
             return self.given[dataset]
         if isinstance(data, schema.MovingDigitsData):
             return data.clips
+        if isinstance(data, schema.CocoData):
+            return COCO[data.year]
         if data.source in IMAGES:
             return IMAGES[data.source]
         raise UsageError(f"How many items {dataset!r} has is not known before it is read; say it: --items {dataset}=N.")

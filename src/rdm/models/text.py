@@ -1,0 +1,146 @@
+"""Captions as what a network attends to: a tokenizer and a text encoder of transformers, frozen.
+
+At the paper's scale a published encoder; on digits a small BERT of random weights over the words of the captions.
+Neither is trained: one code path for both, and with so few words a network that attends to random features of them
+learns which word matters by itself.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rdm.errors import UsageError
+from rdm.params.network import PublishedEncoder, WordEncoder
+from rdm.provenance.files import digest, file_digest
+from rdm.randomness import seed_of
+
+PADDING, UNKNOWN, START, END = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
+BATCH = 1000  # captions tokenised at once
+
+
+class FrozenText(nn.Module):
+    """A text encoder that is no part of the weights of the network that holds it.
+
+    What it holds is neither optimised nor averaged nor saved, stays in eval mode, and is shared by copies of the
+    network. It remembers what it encoded last: the captions stay the same over all steps of a sampler.
+    """
+
+    def __init__(self, tokenizer: Any, encoder: Any, length: int) -> None:
+        """tokenizer, encoder: of transformers. length: tokens of a caption."""
+        super().__init__()
+        self.tokenizer, self.length, self.width = tokenizer, length, int(encoder.config.hidden_size)
+        self._held = [encoder.eval().requires_grad_(False)]  # in a list, where torch does not find it
+        self._last: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def null(self) -> Tensor:
+        """The tokens of the empty caption, int64 (length,)."""
+        return self.tokens([""])[0]
+
+    def tokens(self, captions: Sequence[str]) -> Tensor:
+        """Captions as int64 (N, length); what follows the last token is -1."""
+        rows = []
+        for start in range(0, len(captions), BATCH):
+            some = list(captions[start : start + BATCH])
+            found = self.tokenizer(some, padding="max_length", truncation=True, max_length=self.length)
+            ids, kept = torch.tensor(found["input_ids"]), torch.tensor(found["attention_mask"])
+            rows.append(ids.masked_fill(kept == 0, -1))
+        return torch.cat(rows)
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @torch.no_grad()
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens (B, length) -> hidden states (B, length, width), and which are of a token, bool (B, length)."""
+        is_token = tokens >= 0
+        if self._last is None or not torch.equal(self._last[0], tokens):
+            [encoder] = self._held
+            hidden = encoder(tokens.clamp(min=0), attention_mask=is_token.long()).last_hidden_state
+            self._last = tokens.clone(), hidden
+        return self._last[1], is_token
+
+    def _apply(self, fn: Any, recurse: bool = True) -> FrozenText:
+        """Move the encoder to where the network goes."""
+        self._held[0]._apply(fn, recurse)
+        self._last = None
+        super()._apply(fn, recurse)
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> FrozenText:
+        return self
+
+
+def build_text(parameters: WordEncoder | PublishedEncoder, words: Sequence[str]) -> FrozenText:
+    """The encoder that parameters declare. words: of a BERT over words, its vocabulary.
+
+    Raises UsageError if a published one is not there, not whole, or of another width.
+    """
+    if isinstance(parameters, PublishedEncoder):
+        return _published(parameters)
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+    from tokenizers.processors import TemplateProcessing
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    numbers = {word: number for number, word in enumerate([PADDING, UNKNOWN, START, END, *words])}
+    tokenizer = Tokenizer(WordLevel(numbers, unk_token=UNKNOWN))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.post_processor = TemplateProcessing(
+        single=f"{START} $A {END}", special_tokens=[(name, numbers[name]) for name in (START, END)]
+    )
+    torch.manual_seed(seed_of(parameters.seed, "text encoder"))
+    config = BertConfig(
+        vocab_size=len(numbers),
+        hidden_size=parameters.width,
+        num_hidden_layers=parameters.depth,
+        num_attention_heads=parameters.heads,
+        intermediate_size=4 * parameters.width,
+        max_position_embeddings=parameters.length,
+    )
+    encoder = BertModel(config, add_pooling_layer=False)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PADDING, unk_token=UNKNOWN)
+    return FrozenText(fast, encoder, parameters.length)
+
+
+def words_of(captions: Iterable[str]) -> list[str]:
+    """The different words of these captions, sorted."""
+    from tokenizers.pre_tokenizers import Whitespace
+
+    return sorted({word for caption in captions for word, _ in Whitespace().pre_tokenize_str(caption)})
+
+
+def folder_digest(folder: Path) -> str:
+    """sha256 over the files of a published encoder. Raises UsageError if there are none."""
+    files = sorted(file for file in folder.iterdir() if file.is_file()) if folder.is_dir() else []
+    if not files:
+        raise UsageError(f"{folder} is not there, or empty; put a text encoder there as save_pretrained writes it.")
+    return digest({file.name: file_digest(file) for file in files})
+
+
+def _published(parameters: PublishedEncoder) -> FrozenText:
+    from transformers import AutoModelForTextEncoding, AutoTokenizer
+
+    folder = Path(parameters.weights)
+    if not (folder / "config.json").is_file():
+        raise UsageError(f"{folder} holds no config.json; put a text encoder there as save_pretrained writes it.")
+    logging.getLogger("transformers").setLevel(logging.ERROR)  # a T5's decoder is left out, and it says so at length
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        encoder, report = AutoModelForTextEncoding.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+        )
+    except Exception as error:  # whatever a foreign folder makes transformers raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UsageError(f"{folder} cannot be loaded as a text encoder ({reason[:200]}); save it again.") from None
+    if report["missing_keys"]:
+        missing = sorted(report["missing_keys"])[0]
+        raise UsageError(f"{folder} lacks weights, {missing} for one; save the whole encoder.")
+    if encoder.config.hidden_size != parameters.width:
+        raise UsageError(f"{folder} has width {encoder.config.hidden_size}; the parameters declare {parameters.width}.")
+    return FrozenText(tokenizer, encoder, parameters.length)
