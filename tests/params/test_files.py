@@ -9,7 +9,18 @@ from rdm.params.dependencies import of_score
 from tests.conftest import CI, ROOT
 
 VIDEOS = {"source": "videos", "image_size": 16, "train": "x", "labelled": True}
+PHOTOGRAPHS = {"source": "folder", "image_size": 16, "folder": "x"}
+COCO = {"source": "coco", "image_size": 16, "folder": "x", "year": 2014}
+FROM_TEXT = {"data": "more", "protocol": "coco30k", "extractor": {"kind": "inception", "weights": "x"}}
 VIDEOS |= {"frames": 4, "stride": 1, "offset": "first"}
+
+
+def rows(content):
+    return content["tables"]["table1"]["rows"]
+
+
+def baseline(content, name):
+    return content["train"]["baselines"][name]
 
 
 @pytest.mark.parametrize("name", ["ci", "digits", "fashion", "paper"])
@@ -161,6 +172,37 @@ def test_every_shipped_file_is_valid(name):
             lambda c: c["train"]["baselines"]["dit"]["network"].update(heads=3),
             "width: 16 is not a multiple of 3 .heads",
         ),
+        (lambda c: rows(c)[0].update(text={"system": "ldm4", "sampler": "plain"}), "'ldm4' is not conditioned on text"),
+        (lambda c: rows(c)[0].update(system="ldm4-text"), "'ldm4-text' is not conditioned on labels"),
+        (lambda c: rows(c)[0].update(text={"system": "ldm4-text"}), "either system and sampler, or samples"),
+        (lambda c: c["tables"]["table1"].pop("text_score"), "LDM-4: text: tables.table1.text_score is missing"),
+        (lambda c: c["tables"]["table1"].update(text_score="image"), "text_score: 'image' is not declared.*'images'"),
+        (lambda c: baseline(c, "dit-text").update(latents="ucf-f4"), "pixart is for captions, 'ucf' has none"),
+        (lambda c: baseline(c, "dit-text")["network"]["text"].update(heads=3), "text.width: 8 is not a multiple of 3"),
+        (lambda c: baseline(c, "dit-text")["network"]["text"].update(length=2), "text.length.*greater than or equal"),
+        (lambda c: baseline(c, "dit-text")["network"].pop("text"), "network.*text: this key is missing"),
+        (lambda c: baseline(c, "dit-text")["network"]["text"].update(weights="x"), "text.depth: unknown key"),
+        (
+            lambda c: c["train"]["gated"]["rdm-f-text"]["gates"].update(unit="branch"),
+            "rdm-f-text.gates.unit: branches are known of adaLN-Zero blocks",
+        ),
+        (
+            lambda c: c["train"]["gated"]["rdm-f-text"]["gates"].update(time="embedded", supervision=None),
+            "rdm-f-text.gates.time: pixart's blocks are given no embedding",
+        ),
+        (
+            lambda c: c["train"]["gated"]["rdm-f-text"]["gates"].update(shape="scalar"),
+            "a scalar beta is a no-op in a pre-LayerNorm transformer",
+        ),
+        (
+            lambda c: c["score"]["images"].update(protocol="fashion"),
+            "'ldm4-text' draws from captions, which a protocol of labels: reference or captions deals.*balanced",
+        ),
+        (
+            lambda c: (c["data"].update(more=PHOTOGRAPHS), c["score"].update(more=FROM_TEXT)),
+            "'coco30k' deals captions, 'more' has none",
+        ),
+        (lambda c: c["data"].update(more=COCO | {"year": 2015}), "data.more.*year"),
     ],
 )
 def test_a_mistake_is_named(write_params, change, message):

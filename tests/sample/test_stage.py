@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,15 +10,19 @@ import torch
 from safetensors.torch import load_file
 
 from rdm import paths
+from rdm.data import digits
 from rdm.data import stage as data
 from rdm.data.sources import open_videos
 from rdm.diffusion.sampling import draw_latents
+from rdm.errors import UsageError
 from rdm.latents import stage as latents
 from rdm.models.gates import attach_gates, gates_of, load_gates
 from rdm.models.zoo import build_network
 from rdm.params.gates import Gates
+from rdm.params.protocol import Protocol
 from rdm.parts import Part
 from rdm.sample import stage, store
+from rdm.sample.dealing import deal_captions, deal_items
 from tests.conftest import altered
 
 CPU = torch.device("cpu")
@@ -53,7 +58,14 @@ def test_stored_clips_are_those_drawn_alone(draw, experiment):
 
 
 @pytest.mark.parametrize(
-    ("run", "sampler"), [(RUN, "plain"), ("ci-ucf-rdm-s0", "clips-guided"), ("ci-sky-latte-s0", "clips")]
+    ("run", "sampler"),
+    [
+        (RUN, "plain"),
+        ("ci-ucf-rdm-s0", "clips-guided"),
+        ("ci-sky-latte-s0", "clips"),
+        ("ci-dit-text-s0", "guided"),
+        ("ci-rdm-u-text-s0", "plain"),
+    ],
 )
 def test_batch_size_does_not_matter(draw, run, sampler):
     """Matrix products of other sizes round differently; what is seen, in 256 levels, is the same."""
@@ -129,6 +141,68 @@ def test_gates_before_their_first_step_give_the_baselines_samples(draw, run, sha
             gate.delta.data.add_(1000.0)  # wide open: after four steps F is still small
 
     assert not np.array_equal(draw(0, 60, run=run, edit=opened), before)
+
+
+@pytest.mark.parametrize("run", ["ci-dit-text-s0", "ci-rdm-u-text-s0"])
+def test_images_from_text_are_drawn_with_the_captions_of_the_reference(draw, experiment, run):
+    """Beside each stands its caption, which names the digit of its label."""
+    [shard] = paths.sample(run, "plain").glob("*.npz")
+    stored, reference = np.load(shard), data.load_captions(experiment, "tiny", "test")
+    assert stored["captions"].tolist() == [caption for [caption] in reference]
+    for label, caption in zip(stored["arr_1"], stored["captions"], strict=True):
+        assert digits.WORDS[label] in caption.split()
+    before = draw(0, 60, run=run)
+    assert np.array_equal(before, stored["arr_0"][:60])
+
+    def other_captions(network):
+        tokens = network.text.tokens
+        network.text.tokens = lambda captions: tokens(captions[::-1])
+        for name, parameter in network.named_parameters():  # after four steps of training the text has no weight yet
+            if "attn2.to_" in name or "proj_out" in name or "conv_out" in name:
+                torch.nn.init.normal_(parameter)
+
+    def same_captions(network):
+        other_captions(network)
+        del network.text.tokens
+
+    edited = draw(0, 60, run=run, edit=same_captions)
+    assert not np.array_equal(draw(0, 60, run=run, edit=other_captions), edited)
+
+
+def dealing(labels, samples):
+    return Protocol(samples=samples, labels=labels, reference="test", extractor="classifier")
+
+
+def test_captions_of_random_items_are_dealt_once_each():
+    none = np.zeros(50, np.int64)
+    items = deal_items(dealing("captions", 20), none)
+    assert len(set(items.tolist())) == 20
+    assert items.max() < 50
+    assert not np.array_equal(items, np.sort(items))
+    assert np.array_equal(items[:7], deal_items(dealing("captions", 7), none))  # an item is a function of its index
+    with pytest.raises(UsageError, match="has 50 items, the protocol deals captions of 51, one of each"):
+        deal_items(dealing("captions", 51), none)
+
+
+def test_reference_items_are_dealt_over_and_over():
+    labels = np.array([0, 1, 1, 0])
+    assert deal_items(dealing("reference", 6), labels).tolist() == [0, 1, 2, 3, 0, 1]
+    assert sorted(labels[deal_items(dealing("reference", 2), labels)]) == [0, 1]
+
+
+def test_of_several_captions_the_item_chooses_one(experiment, monkeypatch):
+    """The same for every seed of training."""
+    captions = [[f"{item} {number}" for number in range(5)] for item in range(400)]
+    none = SimpleNamespace(labels=np.zeros(400, np.int64))
+    monkeypatch.setattr(data, "load_captions", lambda *_: captions)
+    monkeypatch.setattr(data, "load", lambda *_: none)
+    protocol = experiment.protocols["images"].model_copy(update={"labels": "captions", "samples": 300})
+    changed = altered(experiment, protocols=experiment.protocols | {"images": protocol})
+    found = [tuple(map(int, caption.split())) for caption in deal_captions(changed, "tiny")]
+    assert [item for item, _ in found] == deal_items(protocol, none.labels).tolist()
+    assert np.bincount([number for _, number in found]).min() > 35
+    fewer = altered(changed, protocols=changed.protocols | {"images": protocol.model_copy(update={"samples": 9})})
+    assert deal_captions(fewer, "tiny") == deal_captions(changed, "tiny")[:9]
 
 
 def test_an_interrupted_sampling_keeps_its_shards(workspace, experiment, monkeypatch):

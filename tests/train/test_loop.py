@@ -16,7 +16,7 @@ from rdm.params.gates import Gates, Supervision
 from rdm.params.schema import Diffusion, FineTuned
 from rdm.train import loop
 from rdm.train.loop import Items, Job, draw_batch, fit, update_ema
-from tests.models.small import CLASSES, NETWORKS, SHAPE
+from tests.models.small import CAPTIONS, CLASSES, NETWORKS, SHAPE, build
 
 CPU = torch.device("cpu")
 GATES = Gates(learning_rate=0.05, supervision=Supervision(kind="preserve"))
@@ -48,6 +48,39 @@ def start(job, name="unet-add"):
 
 def weights(state):
     return {**state.model.state_dict(), **{f"ema.{name}": t for name, t in state.ema.state_dict().items()}}
+
+
+def test_a_step_draws_one_of_the_captions_of_each_item(job):
+    """And all else as of labels: the same items, noise, timesteps, and which are dropped."""
+    captions = 100 * torch.arange(10)[:, None, None] + 10 * torch.arange(3)[:, None] + torch.arange(2)  # (10, 3, 2)
+    from_text = replace(job, labels=captions, null_label=torch.tensor([-5, -1]))
+    seen = set()
+    for step in range(60):
+        *plain, labels = draw_batch(job, Items(job.latents, job.labels), step)
+        *other, tokens = draw_batch(from_text, Items(job.latents, captions), step)
+        assert all(torch.equal(a, b) for a, b in zip(plain, other, strict=True))
+        assert tokens.shape == (4, 2)
+        items = [next(i for i in range(10) if torch.equal(job.latents[i], latents)) for latents in plain[0]]
+        for item, label, row in zip(items, labels.tolist(), tokens.tolist(), strict=True):
+            if label == CLASSES:
+                assert row == [-5, -1]
+            else:
+                assert row in captions[item].tolist()
+                seen.add((item, row[0] % 100))
+    assert len(seen) == 30
+
+
+def test_the_frozen_encoder_does_not_move(job):
+    """Trained on captions, interrupted or not, gated or not: what encodes them is what it was."""
+    network = build("unet-text")
+    before = copy.deepcopy(network.text._held[0].state_dict())
+    tokens = network.text.tokens(CAPTIONS)[:, None]
+    job = replace(job, latents=job.latents[:3], labels=tokens, null_label=network.text.null, gates=GATES)
+    state = fit(attach_gates(network, GATES), job, CPU)
+    after = network.text._held[0].state_dict()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    assert state.ema.text is network.text
+    assert any(gate.delta.any() for gate in gates_of(network).values())
 
 
 @pytest.mark.parametrize("gates", [None, GATES], ids=["plain", "gated"])

@@ -17,12 +17,12 @@ def draw_latents(
     sampler: Sampler,
     shape: list[int],
     labels: Tensor,
-    null_label: int,
+    null_label: int | Tensor,
     noise_keys: list[tuple[int, int]],
 ) -> Tensor:
     """Latents (B, *shape); item j depends on its label and on noise_keys[j] = (seed, index), on nothing else.
 
-    labels: int64 (B,) on the model's device; null_label: the label that means none.
+    labels: int64 (B,) on the model's device, or the tokens of captions (B, length); null_label: what means none.
     """
     generators = [generator(seed, "sample", index) for seed, index in noise_keys]
     start = torch.stack([torch.randn(tuple(shape), generator=g) for g in generators])
@@ -47,7 +47,7 @@ def draw_latents(
 
 
 def guided(
-    model: Denoiser, latents: Tensor, timestep: Tensor, labels: Tensor, null_label: int, sampler: Sampler
+    model: Denoiser, latents: Tensor, timestep: Tensor, labels: Tensor, null_label: int | Tensor, sampler: Sampler
 ) -> Tensor:
     """unconditional + scale * (conditional - unconditional); one network call for both, and none wasted at scale 1.
 
@@ -56,7 +56,7 @@ def guided(
     timesteps, scale = timestep.expand(len(latents)), sampler.guidance
     if scale == 1:
         return model(latents, timesteps, labels)
-    both_labels = torch.cat([labels, torch.full_like(labels, null_label)])
+    both_labels = torch.cat([labels, torch.as_tensor(null_label).to(labels).expand_as(labels)])
     both = model(torch.cat([latents, latents]), torch.cat([timesteps, timesteps]), both_labels)
     conditional, unconditional = both.chunk(2)
     mixed = unconditional + scale * (conditional - unconditional)

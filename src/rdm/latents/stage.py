@@ -30,12 +30,14 @@ BATCH = 100  # images or frames per call
 class Latents:
     """Encoded training images or clips. latents: normalised (N, [T,] C, h, w), float32. labels: int64 (N,).
 
+    items: int64 (N,), the number of each in the data set, twice where mirrored ones are learned, too.
     spread: of a KL autoencoder the latents' standard deviation around `latents`, which are their means; both float16.
     """
 
     latents: Tensor
     spread: Tensor | None
     labels: Tensor
+    items: Tensor
     classes: int
     artefact: Artefact
 
@@ -97,8 +99,9 @@ def _write_shards(
                 bar.update(stop - start)
             latents = torch.cat(encoded + mirrored)
             latents = latents.half() if moments else latents
-            labels = torch.from_numpy(images.labels[first:last]).repeat(2 if mirror else 1)
-            save_file({"latents": latents, "labels": labels}, folder / f"{number:05d}.safetensors")
+            numbers = torch.arange(first, last).repeat(2 if mirror else 1)
+            labels = torch.from_numpy(images.labels)[numbers]
+            save_file({"latents": latents, "labels": labels, "items": numbers}, folder / f"{number:05d}.safetensors")
             shape = list(latents.shape[1:])
             others = [axis for axis in range(latents.ndim) if axis != latents.ndim - 3]
             pixels += latents.numel() // latents.shape[-3]
@@ -121,12 +124,12 @@ def load(experiment: Experiment, name: str) -> Latents:
     shards = [load_file(path) for path in sorted(artefact.folder.glob("*.safetensors"))]
     mean, std, channels = _column(artefact.facts["mean"]), _column(artefact.facts["std"]), artefact.facts["shape"][-3]
     latents = torch.cat([shard["latents"] for shard in shards])
-    labels = torch.cat([shard["labels"] for shard in shards])
+    labels, items = (torch.cat([shard[name] for shard in shards]) for name in ("labels", "items"))
     centre, spread = latents[..., :channels, :, :], None
     if artefact.facts["kind"] == "moments":
         spread = (latents[..., channels:, :, :] / std).half()
     normalised = ((centre - mean) / std).to(latents.dtype)
-    return Latents(normalised, spread, labels, artefact.facts["classes"], artefact)
+    return Latents(normalised, spread, labels, items, artefact.facts["classes"], artefact)
 
 
 def load_codec(experiment: Experiment, name: str, device: torch.device) -> LatentCodec:

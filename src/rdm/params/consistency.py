@@ -7,8 +7,9 @@ from collections.abc import Collection
 from rdm.errors import ParameterError, nearest
 from rdm.params.evaluation import Score
 from rdm.params.experiment import CONTROL, FLOOR, UNSUPERVISED, Experiment
+from rdm.params.network import TextNetwork
 from rdm.params.protocol import Protocol
-from rdm.params.schema import Baseline, ClipData, Data, Denoiser, DiT, Latte, Optimisation, UNet, VideosData
+from rdm.params.schema import Baseline, CaptionedData, ClipData, Data, Denoiser, DiT, Latte, Optimisation, VideosData
 
 
 def check_systems(experiment: Experiment) -> None:
@@ -47,12 +48,12 @@ def _check_bases(experiment: Experiment) -> None:
 
 def learns_variance(baseline: Denoiser) -> bool:
     """Whether its network predicts the variance of a denoising step, too."""
-    return isinstance(baseline.network, DiT) and baseline.network.learned_sigma
+    return bool(getattr(baseline.network, "learned_sigma", False))
 
 
 def has_null_label(baseline: Denoiser) -> bool:
-    """Whether its network has a label that means none, which guidance needs."""
-    return not isinstance(baseline.network, UNet) or baseline.network.null_label
+    """Whether its network has a label that means none, which guidance needs; a caption that does is the empty one."""
+    return bool(getattr(baseline.network, "null_label", True))
 
 
 def _check_gated(experiment: Experiment) -> None:
@@ -83,11 +84,14 @@ def _check_optimisation(experiment: Experiment, name: str, entry: Optimisation) 
 
 
 def _check_denoiser(experiment: Experiment, name: str, denoiser: Denoiser) -> None:
-    """A Latte is for clips, the null label for sets with labels, a learned variance for epsilon."""
+    """A Latte is for clips, text for captions, the null label for labels, a learned variance for epsilon."""
     where, network = f"train.baselines.{name}", denoiser.network
     data = experiment.data[experiment.latents[denoiser.latents].data]
     if isinstance(network, Latte) and not isinstance(data, ClipData):
         raise ParameterError(f"{where}.network.kind: latte is for clips, {denoiser.latents!r} are of images; take dit.")
+    if isinstance(network, TextNetwork) and not isinstance(data, CaptionedData):
+        dataset = experiment.latents[denoiser.latents].data
+        raise ParameterError(f"{where}.network.kind: {network.kind} is for captions, {dataset!r} has none.")
     if not has_null_label(denoiser) and not getattr(data, "labelled", True):
         raise ParameterError(f"{where}.network.null_label: without labels it is the only one; leave it out.")
     if learns_variance(denoiser) and denoiser.diffusion.target != "epsilon":
@@ -148,13 +152,15 @@ def _check_extractor(where: str, score: Score, protocol: Protocol, data: Data) -
     kind = score.extractor.kind
     if kind != protocol.extractor:
         raise ParameterError(f"{where}.extractor.kind: protocol {score.protocol!r} is for {protocol.extractor!r}.")
-    if kind != "classifier" and data.source not in ("folder", "videos"):
+    if kind != "classifier" and data.source in ("digits", "fashion", "moving_digits"):
         raise ParameterError(f"{where}.extractor.kind: {kind} is for photographs; {score.data!r} is greyscale.")
     if kind == "classifier" and isinstance(data, VideosData) and not data.labelled:
         raise ParameterError(f"{where}.extractor.kind: {score.data!r} has no labels that a classifier could learn.")
 
 
 def _check_protocol(where: str, score: Score, protocol: Protocol, data: Data) -> None:
+    if protocol.labels == "captions" and not isinstance(data, CaptionedData):
+        raise ParameterError(f"{where}.protocol: {score.protocol!r} deals captions, {score.data!r} has none.")
     if isinstance(data, ClipData) != (protocol.clips is not None):
         kind = "clips" if isinstance(data, ClipData) else "images"
         raise ParameterError(f"{where}.protocol: {score.data!r} holds {kind}, {score.protocol!r} is for others.")

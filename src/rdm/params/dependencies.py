@@ -54,11 +54,11 @@ def start_of(experiment: Experiment, run: str) -> str | None:
 
 
 def of_sample(experiment: Experiment, run: str, sampler: str) -> Values:
-    """The items of one run and sampler; of the protocols, only how many and of which labels."""
+    """The items of one run and sampler; of the protocols, only how many and of which labels or captions."""
     dataset = experiment.data_of(experiment.find_run(run)[0])
     protocol = experiment.dealing(dataset)
     dealt: Values = {"samples": protocol.samples, "labels": protocol.labels}
-    if protocol.labels == "reference":
+    if protocol.labels in ("reference", "captions"):
         dealt |= {"reference": protocol.reference, **of_data(experiment, dataset)}
     return {"sample": experiment.samplers[sampler].model_dump(), "dealt": dealt, **of_train(experiment, run)}
 

@@ -68,9 +68,13 @@ class Cell(Section):
 
 
 class Row(Cell):
-    """One row of Table 1, a row of the paper, or such a row, a comma and what is different."""
+    """One row of Table 1, a row of the paper, or such a row, a comma and what is different.
+
+    text: what stands in its text-to-image columns.
+    """
 
     row: str
+    text: Cell | None = None
 
 
 class VideoRow(Section):
@@ -101,9 +105,10 @@ class Column(Section):
 
 
 class Table1(Section):
-    """Images: FID, sFID and IS."""
+    """Images: FID, sFID and IS, of images from labels and of images from text."""
 
     score: Name
+    text_score: Name | None = None  # of the text-to-image columns; None: they are quoted alone
     picture: Distinct[Name]  # of each gated system the images by the first of these samplers that a row of it has
     rows: tuple[Row, ...]
 

@@ -153,13 +153,14 @@ class Experiment(Section):
     def cells(self, table: str) -> list[Cell]:
         """What stands in the rows of `table1` or `table2`."""
         if table == "table1":
-            return list(self.tables.table1.rows)
+            return [cell for row in self.tables.table1.rows for cell in (row, row.text) if cell is not None]
         return [cell for row in self.tables.table2.rows for cell in row.cells] if self.tables.table2 else []
 
     def scores_in(self, table: str) -> list[str]:
         """The names of the scores that stand in the columns of `table1` or `table2`."""
         if table == "table1":
-            return [self.tables.table1.score]
+            first = self.tables.table1
+            return list(dict.fromkeys(score for score in (first.score, first.text_score) if score))
         second = self.tables.table2
         return list(dict.fromkeys(column.score for column in second.columns.values())) if second else []
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from rdm.errors import ParameterError, nearest
 from rdm.params.consistency import declared, has_null_label, learns_variance
-from rdm.params.evaluation import Cell
+from rdm.params.evaluation import Cell, Row
 from rdm.params.experiment import Experiment
+from rdm.params.network import TextNetwork
 from rdm.params.protocol import Protocol
 from rdm.params.schema import ClipData, Latte
 
@@ -30,7 +31,10 @@ def metrics_of(protocol: Protocol) -> set[str]:
 
 
 def _check_columns(experiment: Experiment) -> None:
-    declared("tables.table1.score", experiment.tables.table1.score, experiment.score)
+    first = experiment.tables.table1
+    for key in ("score", "text_score"):
+        if (name := getattr(first, key)) is not None:
+            declared(f"tables.table1.{key}", name, experiment.score)
     second = experiment.tables.table2
     for name, column in second.columns.items() if second else ():
         declared(f"tables.table2.columns.{name}.score", column.score, experiment.score)
@@ -55,13 +59,32 @@ def _check_rows(experiment: Experiment, table: str) -> None:
     columns = {experiment.score[score].data for score in experiment.scores_in(table)}
     for row in rows:
         where, seen = f"tables.{table}.rows: {row.row}", set[str]()
-        for cell in getattr(row, "cells", (row,)):
+        if isinstance(row, Row):
+            _check_image_row(experiment, where, row)
+            continue
+        for cell in row.cells:
             dataset = _check_cell(experiment, where, cell)
             if dataset not in columns:
                 raise ParameterError(f"{where}: {cell.system or cell.samples!r} is of {dataset!r}, not of a column.")
             if dataset in seen:
                 raise ParameterError(f"{where}: two cells are of {dataset!r}; leave one out.")
             seen.add(dataset)
+
+
+def _check_image_row(experiment: Experiment, where: str, row: Row) -> None:
+    """What stands in the columns of labels and in those of text is of their data sets, and of its kind."""
+    first = experiment.tables.table1
+    if row.text is not None and first.text_score is None:
+        raise ParameterError(f"{where}: text: tables.table1.text_score is missing; name the score of these columns.")
+    for cell, score, text in ((row, first.score, False), (row.text, first.text_score, True)):
+        if cell is None or score is None:
+            continue
+        dataset, name = _check_cell(experiment, where, cell), cell.system or cell.samples
+        if dataset != experiment.score[score].data:
+            raise ParameterError(f"{where}: {name!r} is of {dataset!r}, not of a column.")
+        if cell.system is not None and isinstance(experiment.baseline(cell.system).network, TextNetwork) != text:
+            kind = "text" if text else "labels"
+            raise ParameterError(f"{where}: {name!r} is not conditioned on {kind}, as this column is; name another.")
 
 
 def _check_cell(experiment: Experiment, where: str, cell: Cell) -> str:
@@ -78,10 +101,17 @@ def _check_cell(experiment: Experiment, where: str, cell: Cell) -> str:
 def _check_sampled(experiment: Experiment, where: str, system: str, name: str) -> None:
     """A sampler fits to a system: its data, latents, timesteps and snapshots."""
     baseline, sampler = experiment.baseline(system), experiment.sample[name]
-    data = experiment.data[experiment.data_of(system)]
+    dataset, text = experiment.data_of(system), isinstance(baseline.network, TextNetwork)
+    data = experiment.data[dataset]
+    dealt = {experiment.protocols[score].labels for score in experiment.scores_of(dataset)}
+    if text and dealt - {"reference", "captions"}:
+        raise ParameterError(
+            f"{where}: {system!r} draws from captions, which a protocol of labels: reference or captions deals; that "
+            f"of {dataset!r} is of labels: {dealt.pop()}."
+        )
     if isinstance(data, ClipData) and not isinstance(baseline.network, Latte):
         raise ParameterError(f"{where}: {system!r} makes single frames of {experiment.data_of(system)!r}, not clips.")
-    if sampler.guidance > 1 and isinstance(data, ClipData) and not data.labelled:
+    if sampler.guidance > 1 and not text and not getattr(data, "labelled", True):
         raise ParameterError(f"{where}: {name!r} is guided, {experiment.data_of(system)!r} has no labels.")
     channels = experiment.latents[baseline.latents].latent_channels
     if sampler.guided_channels is not None and sampler.guided_channels >= channels:
@@ -111,7 +141,7 @@ def _check_picture(experiment: Experiment) -> None:
     first = experiment.tables.table1
     for name in first.picture:
         declared("tables.table1.picture", name, experiment.sample)
-    for name in {row.system for row in first.rows if row.system in experiment.train.gated}:
+    for name in {cell.system for cell in experiment.cells("table1") if cell.system in experiment.train.gated}:
         for system in (str(name), experiment.train.gated[str(name)].start):
             if experiment.pictured(str(name)) not in experiment.samplers_of(system):
                 raise ParameterError(

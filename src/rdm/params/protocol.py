@@ -73,7 +73,7 @@ class Protocol(Section):
     """A named way to score; hashed into every result."""
 
     samples: PositiveInt  # how many samples, images or clips, are scored
-    labels: Literal["reference", "balanced", "random"]  # how their labels are dealt
+    labels: Literal["reference", "balanced", "random", "captions"]  # how their labels or captions are dealt
     order: Literal["any", "random"] = "any"  # random: samples sorted by class are refused
     reference: Literal["train", "test"]  # the split that is scored against
     extractor: Literal["classifier", "inception", "i3d"]

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AfterValidator, Discriminator, Field, PositiveFloat, PositiveInt, Tag, model_validator
 
 from rdm.params.gates import Gates
+from rdm.params.network import ConvolutionalUNet, PixArt, TextUNet, Transformer
 from rdm.params.protocol import Seed
 from rdm.params.section import Name, Section, by_weights
 
@@ -32,7 +33,7 @@ class DigitsData(Section):
     source: Literal["digits"]
     image_size: PositiveInt
     test_fraction: Fraction
-    split_seed: int = 0
+    split_seed: Seed = 0  # and of the captions, a sentence that names each digit
 
 
 class FashionData(Section):
@@ -49,6 +50,37 @@ class FolderData(Section):
     source: Literal["folder"]
     image_size: PositiveInt
     folder: str
+
+
+class CocoData(Section):
+    """MS-COCO with captions: `folder/{train,val}YEAR/`, `folder/annotations/captions_{train,val}YEAR.json`; ADM's crop.
+
+    Each image has its first five captions.
+    """
+
+    source: Literal["coco"]
+    image_size: PositiveInt
+    folder: str
+    year: Literal[2014, 2017]
+
+    @property
+    def labelled(self) -> bool:
+        """It has captions in the place of labels."""
+        return False
+
+
+class JourneyDBData(Section):
+    """JourneyDB, Midjourney's images: `folder/{train,valid}/imgs/`, and jsonl files of annotations; ADM's crop."""
+
+    source: Literal["journeydb"]
+    image_size: PositiveInt
+    folder: str
+    text: Literal["prompt", "caption"]  # what Midjourney was given, or what GPT-3.5 made of it
+
+    @property
+    def labelled(self) -> bool:
+        """It has captions in the place of labels."""
+        return False
 
 
 class MovingDigitsData(Section):
@@ -92,7 +124,8 @@ class VideosData(Section):
         return self
 
 
-ImageData = DigitsData | FashionData | FolderData
+CaptionedData = DigitsData | CocoData | JourneyDBData
+ImageData = DigitsData | FashionData | FolderData | CocoData | JourneyDBData
 ClipData = MovingDigitsData | VideosData
 Data = Annotated[ImageData | ClipData, Field(discriminator="source")]
 
@@ -100,14 +133,10 @@ Data = Annotated[ImageData | ClipData, Field(discriminator="source")]
 # ---------------------------------------------------------------- train
 
 
-class DiT(Section):
+class DiT(Transformer):
     """Diffusion transformer with adaLN-Zero blocks (Peebles & Xie, 2023): the F-shaped stack."""
 
     kind: Literal["dit"]
-    width: PositiveInt
-    depth: PositiveInt
-    heads: PositiveInt
-    patch: PositiveInt
     label_std: PositiveFloat = 0.02  # spread of the label embeddings at the start; DiT's own is 0.02
     # the timestep's frequencies are 10000^(-i / (128 - shift)): 0 as in the official DiT, 1 as in diffusers' own
     frequency_shift: Literal[0, 1] = 1
@@ -122,21 +151,17 @@ class Latte(DiT):
     kind: Literal["latte"]  # type: ignore[assignment]
 
 
-class UNet(Section):
+class UNet(ConvolutionalUNet):
     """Latent diffusion's U-Net (Rombach et al., 2022): the U-shaped stack."""
 
     kind: Literal["unet"]
-    block_channels: tuple[PositiveInt, ...]
-    layers_per_block: PositiveInt
-    norm_groups: PositiveInt
-    attention: tuple[bool, ...]  # attention at each resolution, finest first
     # add: at the widest level, elsewhere as many channels per head; cross: at every level, or one number for each
     heads: PositiveInt | tuple[PositiveInt, ...] = 1
     label: Literal["add", "cross"] = "add"  # label embedding added to the timestep's, or attended to as one token
     null_label: bool = True  # false, as LDM-8 was published: there is no label that means none, and so no guidance
 
 
-Network = Annotated[DiT | Latte | UNet, Field(discriminator="kind")]
+Network = Annotated[DiT | Latte | UNet | TextUNet | PixArt, Field(discriminator="kind")]
 
 
 class Diffusion(Section):

@@ -6,7 +6,8 @@ from rdm.errors import ParameterError
 from rdm.params.evaluation import Classifier
 from rdm.params.experiment import Experiment
 from rdm.params.gates import Gates
-from rdm.params.schema import ClipData, Denoiser, DiT, MovingDigitsData, UNet
+from rdm.params.network import PixArt, TextNetwork, TextUNet, Transformer, WordEncoder
+from rdm.params.schema import ClipData, Denoiser, MovingDigitsData, Network, UNet
 
 
 def check_shapes(experiment: Experiment) -> None:
@@ -28,8 +29,7 @@ def check_shapes(experiment: Experiment) -> None:
         if isinstance(entry, Denoiser):
             _check_network(f"train.baselines.{name}.network", entry, latent_sizes[entry.latents])
         if entry.gates is not None:
-            network = experiment.baseline(name).network
-            _check_gates(f"train: {name}.gates", entry.gates, isinstance(network, DiT))
+            _check_gates(f"train: {name}.gates", entry.gates, experiment.baseline(name).network)
     for name, score in experiment.score.items():
         if isinstance(score.extractor, Classifier):
             _check_classifier(experiment, name, score.extractor)
@@ -48,8 +48,11 @@ def _check_classifier(experiment: Experiment, name: str, classifier: Classifier)
         )
 
 
-def _check_gates(where: str, gates: Gates, transformer: bool) -> None:
+def _check_gates(where: str, gates: Gates, network: Network) -> None:
     """What `attach_gates` would refuse, refused before anything has been trained."""
+    transformer = isinstance(network, Transformer)
+    if isinstance(network, PixArt):
+        _check_pixart_gates(where, gates)
     if gates.shape == "scalar" and transformer and gates.variant in ("rdm", "skip"):
         raise ParameterError(
             f"{where}.shape: a scalar beta is a no-op in a pre-LayerNorm transformer, which removes a constant shift; "
@@ -64,9 +67,19 @@ def _check_gates(where: str, gates: Gates, transformer: bool) -> None:
         raise ParameterError(f"{where}.unit: a U-Net's residual block has one branch; set block.")
 
 
+def _check_pixart_gates(where: str, gates: Gates) -> None:
+    """Its blocks have a third branch, and are given six vectors instead of the timestep's embedding."""
+    if gates.unit == "branch":
+        raise ParameterError(f"{where}.unit: branches are known of adaLN-Zero blocks, pixart has none; set block.")
+    if gates.time == "embedded":
+        raise ParameterError(f"{where}.time: pixart's blocks are given no embedding of the timestep; set static.")
+
+
 def _check_network(where: str, baseline: Denoiser, size: int) -> None:
     network = baseline.network
-    if isinstance(network, DiT):
+    if isinstance(network, TextNetwork) and isinstance(network.text, WordEncoder):
+        _multiple(f"{where}.text.width", network.text.width, network.text.heads, "heads")
+    if isinstance(network, Transformer):
         _multiple("the latents' size", size, network.patch, f"{where}.patch")
         _multiple(f"{where}.width", network.width, network.heads, "heads")
         _multiple(f"{where}.width", network.width, 4, "4, for the position embedding")
@@ -74,13 +87,14 @@ def _check_network(where: str, baseline: Denoiser, size: int) -> None:
     _check_unet(where, network, size)
 
 
-def _check_unet(where: str, network: UNet, size: int) -> None:
+def _check_unet(where: str, network: UNet | TextUNet, size: int) -> None:
     if len(network.attention) != len(network.block_channels):
         raise ParameterError(f"{where}.attention: one entry per block_channels is needed.")
     _multiple("the latents' size", size, 2 ** (len(network.block_channels) - 1), f"the levels of {where}")
     _groups(where, network.block_channels, network.norm_groups)
     heads = (network.heads,) * len(network.attention) if isinstance(network.heads, int) else network.heads
-    if len(heads) != len(network.attention) or (network.label == "add" and not isinstance(network.heads, int)):
+    added = getattr(network, "label", "cross") == "add"
+    if len(heads) != len(network.attention) or (added and not isinstance(network.heads, int)):
         raise ParameterError(f"{where}.heads: one number, or with label: cross one per block_channels is needed.")
     for channels, attends, number in zip(network.block_channels, network.attention, heads, strict=True):
         if attends:

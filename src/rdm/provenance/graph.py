@@ -13,6 +13,7 @@ from rdm import paths
 from rdm.params import FLOOR, Experiment
 from rdm.params import dependencies as of
 from rdm.params.dependencies import Values
+from rdm.params.network import TextNetwork
 
 PICTURES = {"table1": "samples", "table2": "clips"}  # drawn beside the tables
 WRITE_ANYWAY = ("score", "tables", "figures")  # seconds each; the other verbs leave what is current
@@ -66,9 +67,14 @@ def extractor(experiment: Experiment, score: str) -> Job:
 
 
 def train(experiment: Experiment, run: str) -> Job:
-    """A trained run: from its latents, and the run that it starts from, if there is one."""
-    start = of.start_of(experiment, run)
-    reads = (_latents_of(experiment, run), *([paths.train(start)] if start else []))
+    """A trained run: from its latents, from text their captions, and the run that it starts from, if there is one."""
+    start, (system, _) = of.start_of(experiment, run), experiment.find_run(run)
+    captions = isinstance(experiment.baseline(system).network, TextNetwork)
+    reads = (
+        _latents_of(experiment, run),
+        *([paths.data(experiment.data_of(system))] if captions else []),
+        *([paths.train(start)] if start else []),
+    )
     return Job("train", (run,), reads, {paths.train(run): of.of_train(experiment, run)})
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from rdm import paths
-from rdm.data import stage as data
 from rdm.data.previews import write_preview
 from rdm.diffusion.sampling import draw_latents
 from rdm.errors import UsageError
@@ -23,8 +24,9 @@ from rdm.parts import Part
 from rdm.progress import progress
 from rdm.provenance.files import whole_file
 from rdm.provenance.manifest import Recipe, build, check_input, is_current
-from rdm.randomness import generator, proportional
 from rdm.runtime import prepare
+from rdm.sample.dealing import deal_captions, deal_labels
+from rdm.train import conditioning
 from rdm.train import stage as train
 
 SHARD_BATCHES = 8  # network batches per file: a killed run loses at most one file
@@ -33,7 +35,10 @@ PREVIEWED, PREVIEW_COLUMNS = 20, 5  # clips of a run to watch
 
 @dataclass(frozen=True)
 class Drawing:
-    """All that determines the items of one run and sampler. labels: int64 (N,), one per item to draw."""
+    """All that determines the items of one run and sampler.
+
+    labels: int64 (N,), one per item to draw. captions: of a run conditioned on text as many; else None.
+    """
 
     trained: train.TrainedRun
     codec: LatentCodec
@@ -42,6 +47,13 @@ class Drawing:
     labels: np.ndarray
     seed: int
     device: torch.device
+    captions: list[str] | None = None
+
+    @cached_property
+    def conditions(self) -> Tensor:
+        """What the network is given: the labels, or the tokens of the captions, int64 (N, length)."""
+        text = conditioning.text_of(self.trained.network)
+        return torch.from_numpy(self.labels) if text is None else text.tokens(self.captions or [])
 
     def batch(self, start: int) -> np.ndarray:
         """Items `start` to `start + sampler.batch` (or the last one), uint8 (n, [T,] H, W, C).
@@ -55,8 +67,8 @@ class Drawing:
             self.diffusion,
             self.sampler,
             self.trained.latent_shape,
-            torch.from_numpy(self.labels[indices % len(self.labels)]).to(self.device),
-            self.trained.classes,
+            self.conditions[indices % len(self.labels)].to(self.device),
+            self.trained.null_label,
             [(self.seed, int(index)) for index in indices],
         )
         return self.codec.decode(latents)[: len(self.labels) - start]
@@ -69,8 +81,10 @@ def prepare_drawing(experiment: Experiment, name: str, sampler: str, device: tor
     trained = train.load(experiment, name, device, chosen.step)
     check_input(trained.artefact, latents.read_manifest(experiment, baseline.latents), "latents", make_train(name))
     codec = latents.load_codec(experiment, baseline.latents, device)
-    labels = deal_labels(experiment, experiment.data_of(system), trained.classes, seed)
-    return Drawing(trained, codec, baseline.diffusion, chosen, labels, seed, device)
+    dataset = experiment.data_of(system)
+    labels = deal_labels(experiment, dataset, trained.classes, seed)
+    captions = deal_captions(experiment, dataset) if conditioning.text_of(trained.network) else None
+    return Drawing(trained, codec, baseline.diffusion, chosen, labels, seed, device, captions)
 
 
 def run(experiment: Experiment, name: str, overwrite: bool = False, part: Part | None = None) -> list[Path]:
@@ -112,26 +126,6 @@ def _write_previews(name: str, sampler: str, shards: Path) -> None:
         write_preview(paths.preview(name, sampler, suffix), first, PREVIEW_COLUMNS)
 
 
-def deal_labels(experiment: Experiment, dataset: str, classes: int, seed: int) -> np.ndarray:
-    """The label of every sample, int64 (N,); each is a function of its index (and, if random, of the seed).
-
-    reference: the reference split's own labels, over and over (or, if it has more, some of them in its proportions):
-    its class proportions, in its order.
-    balanced: 0, 1, ..., classes - 1, over and over. random: uniform. Of an unconditional set all are 0.
-    """
-    protocol = experiment.dealing(dataset)
-    indices = np.arange(protocol.samples)
-    if not classes:
-        return np.zeros_like(indices)
-    if protocol.labels == "reference":
-        reference = data.load(experiment, dataset, protocol.reference).labels
-        dealt: np.ndarray = reference[proportional(reference, protocol.samples)]
-        return dealt[indices % len(dealt)]
-    if protocol.labels == "balanced":
-        return indices % classes
-    return torch.randint(classes, (protocol.samples,), generator=generator(seed, "labels")).numpy()
-
-
 def _draw_shards(drawing: Drawing, folder: Path, part: Part) -> list[Path]:
     """Fill `folder` with a part's shards, and return them; those that other parts or an interrupted run left stay."""
     count, batch = len(drawing.labels), drawing.sampler.batch
@@ -144,6 +138,8 @@ def _draw_shards(drawing: Drawing, folder: Path, part: Part) -> list[Path]:
             if not path.exists():
                 images = np.concatenate([drawing.batch(start) for start in range(first, last, batch)])
                 content = {"arr_0": images, "arr_1": drawing.labels[first:last], "index": np.arange(first, last)}
+                if drawing.captions is not None:
+                    content["captions"] = np.array(drawing.captions[first:last])
                 with whole_file(path) as temporary, temporary.open("wb") as stream:
                     np.savez(stream, allow_pickle=False, **content)
             shards.append(path)

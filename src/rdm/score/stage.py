@@ -23,6 +23,7 @@ from rdm.provenance.manifest import Input, Recipe, noted, read
 from rdm.randomness import generator, proportional
 from rdm.runtime import prepare
 from rdm.sample import store
+from rdm.sample.dealing import deal_items
 from rdm.score import parts
 from rdm.score.evaluate import Estimate, evaluate, remarks_on
 from rdm.score.extractors import build_extractor
@@ -85,6 +86,8 @@ class Scorer:
         if self.parameters.reference is not None:
             [found] = references_of(Path(self.parameters.reference), {name: protocol}, self.extractor).values()
             return found
+        if self.protocol.labels == "captions":  # the images whose captions the samples are drawn with
+            return self.measured(np.sort(deal_items(self.protocol, self.real.labels)))
         return self.measured(self.chosen(np.arange(self.videos)))
 
     @property

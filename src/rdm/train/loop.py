@@ -52,7 +52,8 @@ class Items(NamedTuple):
 class Job:
     """One training. stream: the seed of everything random in it.
 
-    latents: (N, [T,] C, h, w). labels: int64 (N,).
+    latents: (N, [T,] C, h, w). labels: int64 (N,); or, of each item some captions, their tokens (N, captions, length).
+    null_label: the label that means none; or the tokens of the empty caption (length,).
     spread: standard deviations like `latents`, around which each step draws anew; None: there are none.
     """
 
@@ -61,7 +62,7 @@ class Job:
     gates: Gates | None
     latents: Tensor
     labels: Tensor
-    null_label: int
+    null_label: int | Tensor
     stream: int
     digest: str
     state_path: Path
@@ -201,7 +202,12 @@ def draw_batch(job: Job, data: Items, step: int) -> tuple[Tensor, Tensor, Tensor
     if spread is not None:  # drawn last: whoever has none sees the same noise
         around = torch.randn(batch, *latents.shape[1:], generator=random)[rows].to(latents.device)
         chosen = chosen.float() + spread[items].float() * around
-    return chosen, noise, timesteps, labels[items].masked_fill(dropped, job.null_label)
+    given = labels[items]
+    if labels.ndim == 3:  # one of the captions of each
+        which = torch.randint(labels.shape[1], (batch,), generator=random)[rows].to(labels.device)
+        given = given[torch.arange(len(which), device=labels.device), which]
+    null = torch.as_tensor(job.null_label, device=labels.device)
+    return chosen, noise, timesteps, torch.where(dropped.view(-1, *[1] * (given.ndim - 1)), null, given)
 
 
 @torch.no_grad()

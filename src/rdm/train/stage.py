@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from rdm import paths
 from rdm.checkpoints import published_file
 from rdm.distributed import joined
+from rdm.errors import ArtefactError
 from rdm.latents import stage as latents
 from rdm.models.cost import forward_flops
 from rdm.models.gates import attach_gates, gate_table, gates_of, load_gates, save_gates, split_state
 from rdm.models.latte import Latte
 from rdm.models.published import load_published
-from rdm.models.zoo import build_network, start_from_frames
+from rdm.models.zoo import start_from_frames
 from rdm.params import Experiment, schema
 from rdm.params.dependencies import make_train, of_train, start_of
 from rdm.params.schema import Denoiser, FineTuned, Optimisation, PublishedBaseline
@@ -29,8 +30,11 @@ from rdm.provenance.files import canonical_json, file_digest
 from rdm.provenance.manifest import Artefact, Input, Recipe, build, is_current, read
 from rdm.randomness import seed_of
 from rdm.runtime import prepare
+from rdm.train import conditioning
 from rdm.train.loop import Job, fit
 from rdm.train.state import TrainingState
+
+CONFIG = "config.json"
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,11 @@ class TrainedRun:
     latent_shape: list[int]
     classes: int
     artefact: Artefact
+
+    @property
+    def null_label(self) -> int | Tensor:
+        """The label that means none, or the tokens of the empty caption."""
+        return conditioning.null_label(self.network, self.classes)
 
 
 def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
@@ -54,6 +63,7 @@ def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
         inputs["start"] = _open(experiment, start).as_input
     if isinstance(baseline, PublishedBaseline) and start is None:
         inputs["weights"] = Input.of_file(published_file(Path(baseline.weights)))
+    inputs |= conditioning.inputs(experiment, baseline)
     recipe = Recipe("train", of_train(experiment, name), inputs)
     folder = paths.train(name)
     if is_current(folder, recipe, make_train(name), overwrite):
@@ -73,7 +83,7 @@ def _train(experiment: Experiment, name: str, recipe: Recipe, data: latents.Late
     entry, baseline = experiment.systems[system], experiment.baseline(system)
     start = start_of(experiment, name)
     shape = list(data.latents.shape[1:])
-    network = build_network(baseline.network, shape, data.classes, seed)
+    network, config = conditioning.build(experiment, baseline, shape, data.classes, seed)
     if start is not None:
         _take_weights(network, load_file(paths.train(start) / "model.safetensors"))
     if entry.gates is not None:
@@ -82,7 +92,9 @@ def _train(experiment: Experiment, name: str, recipe: Recipe, data: latents.Late
     stream = seed_of(seed, "fine-tune" if isinstance(entry, FineTuned) else "train")
     digest, state_path = f"{recipe.digest}-{device.type}", paths.train_state(name)
     assert isinstance(entry, Optimisation)
-    what = entry, baseline.diffusion, entry.gates, data.latents, data.labels, data.classes
+    labels = conditioning.labels(experiment, baseline, network, data)
+    null_label = conditioning.null_label(network, data.classes)
+    what = entry, baseline.diffusion, entry.gates, data.latents, labels, null_label
     job = Job(*what, stream, digest, state_path, data.spread)
     if not is_first():
         fit(network, job, device)
@@ -95,7 +107,7 @@ def _train(experiment: Experiment, name: str, recipe: Recipe, data: latents.Late
         facts["step"] = state.step
         if gates_of(state.ema):
             facts["gates"] = _learnt(state.ema)
-        _describe(name, recipe, facts, _config(baseline, shape, data.classes), scratch)
+        _describe(name, recipe, facts, config, scratch)
     state_path.unlink(missing_ok=True)
 
 
@@ -104,14 +116,14 @@ def _import(experiment: Experiment, name: str, recipe: Recipe, data: latents.Lat
     system, seed = experiment.find_run(name)
     entry, shape = experiment.systems[system], list(data.latents.shape[1:])
     assert isinstance(entry, PublishedBaseline)
-    network = build_network(entry.network, shape, data.classes, seed)
+    network, config = conditioning.build(experiment, entry, shape, data.classes, seed)
     load_published(network, Path(entry.weights))
     with build(paths.train(name), recipe) as (scratch, facts):
         facts |= _facts(experiment, name, network, data) | {"device": "cpu", "step": 0}
         facts["base"] = f"the published {Path(entry.weights).name}"
         _write_weights(network, scratch, None)
         (scratch / "log.jsonl").touch()
-        _describe(name, recipe, facts, _config(entry, shape, data.classes), scratch)
+        _describe(name, recipe, facts, config, scratch)
 
 
 def _facts(experiment: Experiment, name: str, network: nn.Module, data: latents.Latents) -> dict[str, Any]:
@@ -135,14 +147,10 @@ def _learnt(network: nn.Module) -> dict[str, Any]:
     return {"units": len(table), "ranges": ranges}
 
 
-def _config(baseline: Denoiser, shape: list[int], classes: int) -> dict[str, Any]:
-    return {"network": baseline.network.model_dump(), "latent_shape": shape, "classes": classes}
-
-
 def _describe(name: str, recipe: Recipe, facts: dict[str, Any], config: dict[str, Any], folder: Path) -> None:
     """Beside the weights: the network's sizes, and the model card."""
     text = canonical_json(config)
-    (folder / "config.json").write_text(text, encoding="utf-8")
+    (folder / CONFIG).write_text(text, encoding="utf-8")
     weights = {file.name: file_digest(file) for file in sorted(folder.glob("*.safetensors"))}
     # from the file's own order of keys, as `rdm card` reads it
     about = card(name, recipe.as_dict(), facts, weights, json.loads(text))
@@ -154,8 +162,8 @@ def _training_data(data: latents.Latents, baseline: Denoiser) -> latents.Latents
     if data.latents.ndim == 4 or isinstance(baseline.network, schema.Latte):
         return data
     frames, spread = data.latents.shape[1], None if data.spread is None else data.spread.flatten(0, 1)
-    labels = data.labels.repeat_interleave(frames)
-    return replace(data, latents=data.latents.flatten(0, 1), spread=spread, labels=labels)
+    labels, items = (numbers.repeat_interleave(frames) for numbers in (data.labels, data.items))
+    return replace(data, latents=data.latents.flatten(0, 1), spread=spread, labels=labels, items=items)
 
 
 def _take_weights(network: nn.Module, weights: dict[str, Tensor]) -> None:
@@ -191,8 +199,13 @@ def load(experiment: Experiment, name: str, device: torch.device, step: int | No
     system, seed = experiment.find_run(name)
     baseline = experiment.baseline(system)
     artefact = _open(experiment, name)
-    config: dict[str, Any] = json.loads((artefact.folder / "config.json").read_text(encoding="utf-8"))
-    network = build_network(baseline.network, config["latent_shape"], config["classes"], seed)
+    config: dict[str, Any] = json.loads((artefact.folder / CONFIG).read_text(encoding="utf-8"))
+    encoder = conditioning.encoder(baseline)
+    if encoder and encoder["text"].digest != artefact.recipe["inputs"]["text"]:
+        raise ArtefactError(
+            f"{artefact.folder} learned with another text encoder; run `{make_train(name)} --overwrite`."
+        )
+    network = conditioning.rebuild(baseline, config, seed)
     network.load_state_dict(load_file(artefact.folder / _weights("model", step)))
     gates = artefact.folder / _weights("gates", step)
     if gates.is_file():
