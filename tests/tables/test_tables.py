@@ -15,7 +15,7 @@ from rdm.tables.build import build_table1, build_table2, verdict
 from rdm.tables.figures import draw_samples
 from rdm.tables.measured import Measured
 from rdm.tables.published import read_published
-from tests.conftest import ROOT
+from tests.conftest import ROOT, altered
 from tests.tables.handmade import write_floor, write_sample, write_scores
 
 PUBLISHED = ROOT / "params" / "published.csv"
@@ -53,6 +53,41 @@ def test_cells_are_the_scores(table):
     assert table.loc["Neural-RDM-F", "fid_minus_control"] == pytest.approx(
         score_of("ci-rdm-f-s0")["fid"] - score_of("ci-rdm-f-control-s0")["fid"]
     )
+
+
+def test_text_to_image_has_columns_of_its_own(table):
+    assert table.loc["LDM-4", "t2i_fid_ours"] == score_of("ci-ldm4-text-s0")["fid"]
+    assert table.loc["DiT-XL/2-G", "t2i_sfid_ours"] == score_of("ci-dit-text-s0", "guided")["sfid"]
+    assert table.loc["DiT-XL/2-G", "t2i_accuracy"] == score_of("ci-dit-text-s0", "guided")["accuracy"]
+    assert table.loc["DiT-XL/2-G", "t2i_fid_paper"] == 3.53
+    own, control = (score_of(f"ci-rdm-f-text{twin}-s0")["is"] for twin in ("", "-control"))
+    assert table.loc["Neural-RDM-F", "t2i_is_ours"] == own
+    assert table.loc["Neural-RDM-F: ungated control", "t2i_is_ours"] == control
+    fids = (score_of(f"ci-rdm-u-text{twin}-s0")["fid"] for twin in ("", "-control"))
+    assert table.loc["Neural-RDM-U", "t2i_fid_minus_control"] == pytest.approx(next(fids) - next(fids))
+    assert table.loc["Neural-RDM-F", "t2i_fid_verdict"] == "not comparable"
+    floor = "real images of the other split (floor)"
+    assert table.loc[floor, "t2i_fid_ours"] == table.loc[floor, "c2i_fid_ours"]
+    for row in ("LDM-8", "Latte-XL"):
+        assert pd.isna(table.loc[row, "t2i_fid_ours"])
+        assert (table.loc[row, "t2i_fid_verdict"], table.loc[row, "t2i_fid_origin"]) == ("not run", "quoted")
+    assert table.loc["ADM", "t2i_fid_origin"] == ""
+
+
+def test_text_that_is_not_run_is_quoted(workspace, experiment):
+    """And of all that is said of it, the remark stays that none of it is in an original paper."""
+    rows = tuple(row.model_copy(update={"text": None}) for row in experiment.tables.table1.rows)
+    table1 = experiment.tables.table1.model_copy(update={"rows": rows, "text_score": None})
+    changed = altered(experiment, tables=experiment.tables.model_copy(update={"table1": table1}))
+    heading, quoted = pages.page1(build_table1(changed, PUBLISHED), changed).appendix
+    assert list(quoted.columns) == ["Method", "FID paper", "sFID paper", "IS paper"]
+    assert "none of it is run here" in heading
+    heading_of_ours, ours = pages.page1(build_table1(experiment, PUBLISHED), experiment).appendix
+    assert len(ours) == len(quoted) + 3  # two controls and the floor
+    assert {"FID ours", "Text obeyed", "FID − control"} <= set(ours.columns)
+    assert "protocol `ci`: 360 images against the test split" in heading_of_ours
+    for text in (heading, heading_of_ours):
+        assert "none of its baselines' is in an original paper (reading R8)" in text
 
 
 def test_what_was_not_run_is_empty(table):
@@ -191,11 +226,11 @@ def test_the_picture_is_of_the_gated_systems_of_table1(experiment, tmp_path, mon
     """Not of those of clips: they are sampled by none of its samplers."""
     monkeypatch.chdir(tmp_path)
     for number, system in enumerate(experiment.shown_systems("table1")):
-        images = np.full((20, 16, 16, 1), 40 * number, np.uint8)
+        images = np.full((20, 16, 16, 1), 20 * number, np.uint8)
         write_sample(experiment, f"ci-{system}-s0", "plain", images, np.arange(20) % 10)
     picture = imread(draw_samples(experiment, paths.figure("samples")))
-    assert {0, 40, 80, 120, 160, 200} <= set(np.unique((picture[..., 0] * 255).round().astype(int)))
-    assert picture.shape[0] == pytest.approx(110 * (0.5 * 6 + 0.6), abs=1)
+    assert set(range(0, 240, 20)) <= set(np.unique((picture[..., 0] * 255).round().astype(int)))
+    assert picture.shape[0] == pytest.approx(110 * (0.5 * 12 + 0.6), abs=1)
 
 
 def test_a_table_without_gated_rows_has_an_empty_picture(experiment, tmp_path, monkeypatch):

@@ -19,8 +19,10 @@ for preview in sorted(RESULTS.glob("sample/digits-*-rdm-s0/*.gif")):
 for name in ("table1", "table2", "claims"):
     for table in sorted(RESULTS.glob(f"{name}.*")):
         shutil.copy(table, EXAMPLE)
-    shown = re.split("\nText-to-image|\nNot run:", (EXAMPLE / f"{name}.md").read_text())[0].strip()
-    before, after = f"<!-- {name} -->\n", f"<!-- /{name} -->"
-    readme = README.read_text()
-    start, end = readme.index(before) + len(before), readme.index(after)
-    README.write_text(f"{readme[:start]}{shown}\n{readme[end:]}")
+    main, *rest = re.split("\n(?=Text-to-image)|\nNot run:", (EXAMPLE / f"{name}.md").read_text())
+    parts = [(name, main), *([("text", rest[0])] if name == "table1" else [])]
+    for part, shown in parts:
+        before, after = f"<!-- {part} -->\n", f"<!-- /{part} -->"
+        readme = README.read_text()
+        start, end = readme.index(before) + len(before), readme.index(after)
+        README.write_text(f"{readme[:start]}{shown.strip()}\n{readme[end:]}")

@@ -69,7 +69,8 @@ class Keys:
         """Its samplers; of the protocol, how many items are drawn and of which labels."""
         samplers = dict.fromkeys(re.sub(r"-step\d+$", "", name) for name in self.experiment.samplers_of(system))
         protocol = self.experiment.score[self.scores(system)[0]].protocol
-        dealt = ["samples", "labels", *(["reference"] if self.protocols[protocol]["labels"] == "reference" else [])]
+        from_reference = self.protocols[protocol]["labels"] in ("reference", "captions")
+        dealt = ["samples", "labels", *(["reference"] if from_reference else [])]
         return [f"sample.{name}" for name in samplers], [f"{protocol}.{key}" for key in dealt]
 
     def of_score(self, name):
@@ -204,6 +205,8 @@ class Pipeline:
     def plots(self, root, stages):
         """The tables' numbers of ours as bars, and the pictures."""
         columns = {"table1": ["c2i_fid", "c2i_sfid", "c2i_is"], "table2": []}
+        if self.experiment.tables.table1.text_score:
+            columns["table1"] += ["t2i_fid", "t2i_sfid", "t2i_is"]
         if self.experiment.tables.table2:
             columns["table2"] = list(self.experiment.tables.table2.columns)
         bars = [

@@ -35,14 +35,18 @@ Cells = dict[str, str | float | int | None]
 
 
 def build_table1(experiment: Experiment, published_path: Path) -> pd.DataFrame:
-    """One row per method; per metric the paper's value, our mean, spread, verdict and origin."""
-    score, rows = experiment.tables.table1.score, []
+    """One row per method; per metric the paper's value, our mean, spread, verdict and origin; the same from text."""
+    first, rows = experiment.tables.table1, []
+    text = {row.row: row.text for row in first.rows}
     published = read_published(published_path, "table1")
-    for line in arrange(published, experiment.tables.table1.rows, experiment.train.gated):
-        ours = measure(experiment, line.cells[0], score, line.control) if line.cells else None
-        rows.append(_image_cells(experiment, line.row, ours))
+    for line in arrange(published, first.rows, experiment.train.gated):
+        ours = measure(experiment, line.cells[0], first.score, line.control) if line.cells else None
+        cell = text.get(line.row.name.removesuffix(CONTROL_ROW))
+        drawn = measure(experiment, cell, first.text_score, line.control) if cell and first.text_score else None
+        rows.append(_image_cells(experiment, line.row, ours, drawn))
     floor = PublishedRow(FLOORS["table1"], EXTRA)
-    rows.append(_image_cells(experiment, floor, Ours(read_floor(experiment, score))))
+    floors = [Ours(read_floor(experiment, score)) if score else None for score in (first.score, first.text_score)]
+    rows.append(_image_cells(experiment, floor, *floors))
     return pd.DataFrame(rows)
 
 
@@ -104,30 +108,39 @@ def arrange(published: list[PublishedRow], rows: Sequence[Row | VideoRow], gated
 # ---------------------------------------------------------------- what stands in them
 
 
-def _image_cells(experiment: Experiment, row: PublishedRow, ours: Ours | None) -> Cells:
-    """All cells of a row of Table 1."""
-    score = experiment.tables.table1.score
-    scores = ours.scores if ours else {}
-    difference = ours.differences.get("fid") if ours else None
+def _image_cells(experiment: Experiment, row: PublishedRow, ours: Ours | None, text: Ours | None) -> Cells:
+    """All cells of a row of Table 1. ours, text: of images drawn from labels, and of those drawn from text."""
+    first = experiment.tables.table1
     cells: Cells = {
         "architecture": row.architecture,
         "method": row.name,
-        "scale": experiment.tables.scale if ours else None,
-        "protocol": experiment.score[score].protocol if ours else None,
-        "sampler": ours.sampler if ours else None,
-        "seeds": ours.seeds if ours else None,
+        "scale": experiment.tables.scale if ours or text else None,
     }
-    for metric in IMAGE_METRICS:
-        paper = row.values.get(f"c2i_{metric}")
-        cells |= _compare(experiment, f"c2i_{metric}", paper, score, ours, scores.get(metric))
-    cells["accuracy"] = scores["accuracy"].mean if "accuracy" in scores else None
-    cells["fid_minus_control"] = difference.mean if difference else None
-    cells["fid_minus_control_spread"] = difference.spread if difference else None
-    for metric in IMAGE_METRICS:
-        cells[f"t2i_{metric}_paper"] = row.values.get(f"t2i_{metric}")
-    cells["t2i_origin"] = "quoted" if row.values.get("t2i_fid") is not None else ""
+    cells |= _drawn_cells(experiment, row, "c2i", "", first.score, ours)
+    cells |= _drawn_cells(experiment, row, "t2i", "t2i_", first.text_score, text)
     cells["remarks"] = "; ".join(dict.fromkeys(row.remarks.values()))
     return cells
+
+
+def _drawn_cells(
+    experiment: Experiment, row: PublishedRow, kind: str, prefix: str, score: str | None, ours: Ours | None
+) -> Cells:
+    """One half of a row of Table 1. kind, prefix: how the names of the paper's columns and of our own begin."""
+    scores = ours.scores if ours else {}
+    difference = ours.differences.get("fid") if ours else None
+    cells: Cells = {
+        f"{prefix}protocol": experiment.score[score].protocol if ours and score else None,
+        f"{prefix}sampler": ours.sampler if ours else None,
+        f"{prefix}seeds": ours.seeds if ours else None,
+    }
+    for metric in IMAGE_METRICS:
+        paper = row.values.get(f"{kind}_{metric}")
+        cells |= _compare(experiment, f"{kind}_{metric}", paper, score or "", ours, scores.get(metric))
+    return cells | {
+        f"{prefix}accuracy": scores["accuracy"].mean if "accuracy" in scores else None,
+        f"{prefix}fid_minus_control": difference.mean if difference else None,
+        f"{prefix}fid_minus_control_spread": difference.spread if difference else None,
+    }
 
 
 def _table2(experiment: Experiment) -> Table2:

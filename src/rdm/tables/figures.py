@@ -25,7 +25,7 @@ MARGIN = 1.6  # to the left, for the labels of the lines
 
 def draw_samples(experiment: Experiment, path: Path) -> Path:
     """The same seeds and labels side by side: per gated system of Table 1 a line for its start, control, and itself."""
-    rows = {row.system for row in experiment.tables.table1.rows}
+    rows = {cell.system for cell in experiment.cells("table1")}
     shown = [gated for gated in experiment.train.gated if gated in rows]
     samplers = {gated: str(experiment.pictured(gated)) for gated in shown}
     seed, lines = _first_seed(experiment, shown), []
@@ -34,7 +34,7 @@ def draw_samples(experiment: Experiment, path: Path) -> Path:
             samples = store.load(experiment, paths.run_name(experiment.name, system, seed), sampler)
             lines.append((f"{gated}: {label}", _first_of_each_class(samples)))
     how = ", ".join(map(repr, dict.fromkeys(samplers.values())))
-    title = f"{experiment.name}: the same seed ({seed}) and labels in every line, sampler {how}"
+    title = f"{experiment.name}: the same seed ({seed}) and labels or captions in every line, sampler {how}"
     return _draw_lines(lines, title, path)
 
 
@@ -104,7 +104,9 @@ def _arms(experiment: Experiment, gated: str) -> dict[str, str]:
 
 
 def _first_of_each_class(samples: store.Samples) -> list[np.ndarray]:
-    """The first images of each of the first classes, (H, W, C) uint8."""
+    """The first images of each of the first classes, (H, W, C) uint8; of a set without classes the first ones."""
+    if not samples.labels.any():
+        return list(samples.images[: PER_CLASS * CLASSES])
     return [image for label in range(CLASSES) for image in samples.images[samples.labels == label][:PER_CLASS]]
 
 

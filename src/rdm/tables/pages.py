@@ -23,18 +23,8 @@ ORIGIN = (
 
 def page1(table: pd.DataFrame, experiment: Experiment) -> Page:
     """Per metric the paper's value and ours, then what the gates changed; the text-to-image columns apart."""
-    columns = {"": table["architecture"], "Method": table["method"]}
-    for metric in ("fid", "sfid", "is"):
-        name = METRICS[metric]
-        columns[f"{name} paper"] = table[f"c2i_{metric}_paper"].map(number)
-        columns[f"{name} ours"] = with_error(table[f"c2i_{metric}_ours"], table[f"c2i_{metric}_spread"])
-    columns["Class accuracy"] = table["accuracy"].map(lambda value: "" if pd.isna(value) else f"{100 * value:.1f} %")
-    difference, spread = table["fid_minus_control"], table["fid_minus_control_spread"]
-    columns["FID − control"] = with_error(difference, spread, "+.4f")
-    columns["Verdict"] = table["c2i_fid_verdict"]
-    columns["Origin"] = table["c2i_fid_origin"]
-    quoted = "Text-to-image, quoted from the paper; none of it is run here:"
-    return Page(pd.DataFrame(columns), _notes1(experiment), (quoted, _text_to_image(table)))
+    cells = pd.DataFrame({"": table["architecture"], **_image_columns(table, "c2i", "", "Class accuracy")})
+    return Page(cells, _notes1(experiment), (_text_heading(experiment), _text_to_image(table)))
 
 
 def page2(table: pd.DataFrame, experiment: Experiment) -> Page:
@@ -59,11 +49,46 @@ def page2(table: pd.DataFrame, experiment: Experiment) -> Page:
 # ---------------------------------------------------------------- Table 1
 
 
+def _image_columns(table: pd.DataFrame, kind: str, prefix: str, accuracy: str) -> dict[str, pd.Series]:
+    """One half of the table, from labels or from text."""
+    columns = {"Method": table["method"]}
+    for metric in ("fid", "sfid", "is"):
+        name = METRICS[metric]
+        columns[f"{name} paper"] = table[f"{kind}_{metric}_paper"].map(number)
+        columns[f"{name} ours"] = with_error(table[f"{kind}_{metric}_ours"], table[f"{kind}_{metric}_spread"])
+    seen = table[f"{prefix}accuracy"]
+    columns[accuracy] = seen.map(lambda value: "" if pd.isna(value) else f"{100 * value:.1f} %")
+    difference, spread = table[f"{prefix}fid_minus_control"], table[f"{prefix}fid_minus_control_spread"]
+    columns["FID − control"] = with_error(difference, spread, "+.4f")
+    columns["Verdict"] = table[f"{kind}_fid_verdict"]
+    columns["Origin"] = table[f"{kind}_fid_origin"]
+    return columns
+
+
 def _text_to_image(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows for which the paper prints text-to-image numbers."""
-    rows = table[table["t2i_fid_paper"].notna()]
-    cells = {f"{METRICS[metric]} paper": rows[f"t2i_{metric}_paper"].map(number) for metric in ("fid", "sfid", "is")}
-    return pd.DataFrame({"Method": rows["method"], **cells})
+    """The rows that have text-to-image numbers, the paper's or ours; without ours, the paper's alone."""
+    rows = table[table["t2i_fid_paper"].notna() | table["t2i_fid_ours"].notna()].reset_index(drop=True)
+    columns = _image_columns(rows, "t2i", "t2i_", "Text obeyed")
+    if table["t2i_fid_ours"].isna().all():
+        columns = {name: column for name, column in columns.items() if name == "Method" or name.endswith("paper")}
+    return pd.DataFrame(columns)
+
+
+def _text_heading(experiment: Experiment) -> str:
+    """What the text-to-image numbers are. None of the paper's baseline values is from an original paper (R8)."""
+    score = experiment.tables.table1.text_score
+    inherited = (
+        "The paper does not say from which captions, how many and against what its own are; none of its baselines' is "
+        "in an original paper (reading R8)."
+    )
+    if score is None:
+        return f"Text-to-image, quoted from the paper; none of it is run here. {inherited}"
+    protocol = experiment.protocols[score]
+    obeyed = " Text obeyed: how often the classifier sees the digit that the caption names."
+    return (
+        f"Text-to-image, protocol `{experiment.score[score].protocol}`: {_rules(protocol)}, drawn from its captions."
+        f"{obeyed if protocol.extractor == 'classifier' else ''} {inherited}"
+    )
 
 
 def _notes1(experiment: Experiment) -> list[str]:

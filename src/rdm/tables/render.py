@@ -12,7 +12,7 @@ WORDS = ("", "Method", "Claim", "Tested", "Against", "Why")  # columns that hold
 
 @dataclass(frozen=True)
 class Page:
-    """A table for readers. cells: text; notes: what the numbers are; appendix: for Markdown, a heading and more."""
+    """A table for readers. cells: text; notes: what the numbers are; appendix: a heading and a second table."""
 
     cells: pd.DataFrame
     notes: list[str]
@@ -34,11 +34,12 @@ def to_markdown(page: Page) -> str:
 
 
 def to_latex(page: Page) -> str:
-    """The readable columns as a booktabs tabular, the notes as comments."""
-    notes = "".join(f"% {note}\n" for note in page.notes)
-    cells = page.cells.map(lambda cell: cell.replace("±", "$\\pm$").replace("−", "$-$").replace("%", "\\%"))
-    cells.columns = [column.replace("−", "$-$") for column in cells.columns]
-    return notes + cells.to_latex(index=False, escape=False)
+    """The readable columns as booktabs tabulars, the notes as comments."""
+    text = "".join(f"% {note}\n" for note in page.notes) + _latex(page.cells)
+    if page.appendix is not None:
+        heading, cells = page.appendix
+        text += f"\n% {heading}\n{_latex(cells)}"
+    return text
 
 
 def number(value: float | None) -> str:
@@ -57,6 +58,13 @@ def decimals(values: pd.Series) -> int:
     largest = values.abs().max()
     digits = 0 if pd.isna(largest) or largest < 1 else int(math.log10(largest))
     return min(3, max(1, 3 - digits))
+
+
+def _latex(cells: pd.DataFrame) -> str:
+    cells = cells.map(lambda cell: cell.replace("±", "$\\pm$").replace("−", "$-$").replace("%", "\\%"))
+    cells.columns = [column.replace("−", "$-$") for column in cells.columns]
+    text: str = cells.to_latex(index=False, escape=False)
+    return text
 
 
 def _markdown(table: pd.DataFrame) -> str:
