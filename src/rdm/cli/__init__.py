@@ -123,9 +123,18 @@ def extractor(name: str, params_file: str, overwrite: bool) -> None:
     type=click.IntRange(min=0),
     help="Train on so many GPUs, on all machines of a Slurm job together. Default: all that a cluster gives, else one.",
 )
+@click.option(
+    "--tracker",
+    "trackers",
+    type=click.Choice(["tensorboard", "mlflow", "wandb"]),
+    multiple=True,
+    envvar="RDM_TRACKER",
+    show_envvar=True,
+    help="Show the training there, too; may be repeated. Needs the extra of the same name; changes no result.",
+)
 @params_option
 @overwrite_option
-def train(run: str, gpus: int | None, params_file: str, overwrite: bool) -> None:
+def train(run: str, gpus: int | None, trackers: tuple[str, ...], params_file: str, overwrite: bool) -> None:
     """Train one RUN: EXPERIMENT-SYSTEM-sSEED, for example digits-dit-s0, digits-rdm-f-s0 or digits-rdm-f-control-s0.
 
     `rdm params show` lists the runs. Interrupted, it goes on where it was when it is started again.
@@ -138,7 +147,7 @@ def train(run: str, gpus: int | None, params_file: str, overwrite: bool) -> None
     from rdm.train import launch, stage
 
     launch.spread(gpus if experiment.device in ("auto", "cuda") else 1)
-    folder = stage.run(experiment, run, overwrite)
+    folder = stage.run(experiment, run, overwrite, trackers)
     if is_first():
         print_path(folder)
 
@@ -171,7 +180,8 @@ def sample(run: str, part: str | None, params_file: str, overwrite: bool) -> Non
 def tables(name: str, params_file: str, as_json: bool) -> None:
     """Put our scores beside the paper's: NAME is table1 (images) or table2 (videos), or claims: see `rdm claims`.
 
-    Writes results/NAME.csv, .md, .tex and a picture, results/figures/samples.png or clips.png; of claims .csv and .md.
+    Writes results/NAME.csv, .md, .tex, .html, the runs behind it (NAME-runs.csv, .html), and pictures:
+    results/figures/samples.png, or clips.png and moving-clips.png; of claims .csv, .md and .html.
     Needs: rdm score of every run in it, and of the floors. A claim whose scores are not there is `not run`.
     """
     experiment = load_experiment(params_file)
@@ -197,6 +207,7 @@ def figures(name: str, params_file: str) -> None:
     gates    alpha and beta by depth     the same
     figure6  variants of residual units  needs: rdm score of the runs that it shows
     figure7  quality by depth            the same
+    losses   training loss by step       needs: rdm train of the runs that it shows
 
     Writes results/figures/NAME.png and the numbers in it, NAME.csv.
     """

@@ -8,7 +8,7 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,9 +68,12 @@ class Job:
     spread: Tensor | None = None
 
 
-def fit(model: nn.Module, job: Job, device: torch.device) -> TrainingState:
+def fit(
+    model: nn.Module, job: Job, device: torch.device, watch: Callable[[TrainingState], None] = lambda _: None
+) -> TrainingState:
     """Train `model` in place; returns the final state, whose `ema` is the result.
 
+    watch: sees the state before the first step and after each log line.
     Goes on from job.state_path if it holds a state of the same digest. Raises RdmError if the loss is not finite, and,
     with the state saved, when a signal asks it to stop, as a cluster does before it kills.
     """
@@ -82,10 +85,13 @@ def fit(model: nn.Module, job: Job, device: torch.device) -> TrainingState:
     data = Items(job.latents.to(device), job.labels.to(device), None if job.spread is None else job.spread.to(device))
     process = forward_process(job.diffusion)
     saved = time.monotonic()
+    watch(state)
     with progress("train", job.optimisation.steps, state.step) as bar, _stop_signals() as received:
         while state.step < job.optimisation.steps:
             _step(state, job, process, data)
             bar.update()
+            if state.log and state.log[-1]["step"] == state.step:
+                watch(state)
             if is_first() and (received or time.monotonic() - saved > SAVE_EVERY):
                 state.save(job.state_path, job.digest)
                 saved = time.monotonic()

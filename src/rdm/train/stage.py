@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from rdm.randomness import seed_of
 from rdm.runtime import prepare
 from rdm.train.loop import Job, fit
 from rdm.train.state import TrainingState
+from rdm.train.trackers import check, following
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,12 @@ class TrainedRun:
     artefact: Artefact
 
 
-def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
-    """Train the run `name` (`<experiment>-<system>-s<seed>`); returns its folder."""
+def run(experiment: Experiment, name: str, overwrite: bool = False, trackers: Sequence[str] = ()) -> Path:
+    """Train the run `name` (`<experiment>-<system>-s<seed>`); returns its folder.
+
+    trackers: `tensorboard`, `mlflow`, `wandb`, or none; they look on.
+    """
+    check(trackers)
     system, _ = experiment.find_run(name)
     baseline = experiment.baseline(system)
     data = _training_data(latents.load(experiment, baseline.latents), baseline)
@@ -63,11 +69,18 @@ def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
         return folder
     device = prepare(experiment)
     with joined(device):
-        _train(experiment, name, recipe, data, device)
+        _train(experiment, name, recipe, data, device, trackers)
     return folder
 
 
-def _train(experiment: Experiment, name: str, recipe: Recipe, data: latents.Latents, device: torch.device) -> None:
+def _train(
+    experiment: Experiment,
+    name: str,
+    recipe: Recipe,
+    data: latents.Latents,
+    device: torch.device,
+    trackers: Sequence[str],
+) -> None:
     """Train, alone or as one of several processes, and write the run's folder."""
     system, seed = experiment.find_run(name)
     entry, baseline = experiment.systems[system], experiment.baseline(system)
@@ -87,10 +100,11 @@ def _train(experiment: Experiment, name: str, recipe: Recipe, data: latents.Late
     if not is_first():
         fit(network, job, device)
         return
-    with build(paths.train(name), recipe) as (scratch, facts):
+    tracked = following(trackers, experiment.name, name, recipe)
+    with build(paths.train(name), recipe) as (scratch, facts), tracked as watch:
         facts |= _facts(experiment, name, network, data) | {"device": device.type}
         facts["base"] = f"the run {start}" if start else "random weights"
-        state = fit(network, job, device)
+        state = fit(network, job, device, watch)
         _write(state, scratch)
         facts["step"] = state.step
         if gates_of(state.ema):
