@@ -1,6 +1,7 @@
 """The command line as a stranger meets it: helpful when asked, one sentence when something is wrong."""
 
 import json
+import runpy
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from click.testing import CliRunner
 
 from rdm import paths
 from rdm.cli import main
-from tests.conftest import CI
+from tests.conftest import CI, ROOT
 
 VERBS = [
     "data",
@@ -50,6 +51,12 @@ def test_every_verb_explains_itself(verb):
     result = rdm(verb, "--help", params=None)
     assert result.exit_code == 0
     assert len(result.output.splitlines()) > 5
+
+
+def test_the_reference_is_what_help_says():
+    """docs/cli.md is current; `make cli` writes it."""
+    written = runpy.run_path(str(ROOT / "workflow" / "scripts" / "cli_reference.py"))
+    assert written["PAGE"].read_text() == written["reference"](), "run `make cli`"
 
 
 def test_help_is_light():
