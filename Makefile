@@ -1,8 +1,8 @@
 # Two commands do everything:
 #   make reproduce    from nothing to Table 1, on the default experiment
 #   make test         every check
-# make videos goes on to Table 2; make figures, make claims and make example look further into what was made
-.PHONY: reproduce videos figures claims test env example dvc lock
+# make videos goes on to Table 2; make figures, make claims, make report and make example look further into what was made
+.PHONY: reproduce videos figures claims report test env example dvc cli lock
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
@@ -27,8 +27,8 @@ videos: env
 	snakemake --cores all --rerun-incomplete --nolock --show-failed-logs results/table2.csv
 	@echo "Table 2: results/table2.md (also .csv, .tex)    Pictures: results/figures/clips.png, results/sample/*/*.gif"
 
-# the paper's Figures 5 (with the gates by depth), 6 and 7
-FIGURES := $(foreach name,figure5 gates figure6 figure7,results/figures/$(name).png)
+# the paper's Figures 5 (with the gates by depth and the losses), 6 and 7
+FIGURES := $(foreach name,figure5 gates losses figure6 figure7,results/figures/$(name).png)
 figures: env
 	snakemake --cores all --rerun-incomplete --nolock --show-failed-logs $(FIGURES)
 
@@ -36,6 +36,11 @@ figures: env
 claims: env
 	snakemake --cores all --rerun-incomplete --nolock --show-failed-logs results/claims.csv
 	@echo "Claims: results/claims.md (also .csv)"
+
+# Table 1, and all else that was made here, on one page
+report: reproduce
+	snakemake --nolock --report results/report.html
+	@echo "Report: results/report.html"
 
 # keep the results of the default experiment in results/example, and its tables and claims in the README
 example: reproduce videos figures claims
@@ -45,6 +50,10 @@ example: reproduce videos figures claims
 # dvc.yaml and workflow/dvc.yaml, when params/digits.yaml has other systems, seeds, samplers or keys
 dvc: env
 	python workflow/scripts/write_dvc.py
+
+# docs/cli.md, when a verb or its help is another
+cli: env
+	python workflow/scripts/cli_reference.py
 
 env: $(STAMP)
 

@@ -10,6 +10,7 @@ min_version("9.27")
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/report.smk"
 include: "workflow/rules/container.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/latents.smk"
@@ -23,5 +24,5 @@ include: "workflow/rules/figures.smk"
 rule all:
     default_target: True
     input:
-        paths.table("table1", "csv"),
+        table1_or_made,
     localrule: True

@@ -90,8 +90,13 @@ def floor(dataset: str, protocol: str) -> Path:
 
 
 def table(name: str, suffix: str) -> Path:
-    """A regenerated table: `csv`, `md` or `tex`."""
+    """A regenerated table: `csv`, `md`, `tex` or `html`."""
     return RESULTS / f"{name}.{suffix}"
+
+
+def table_runs(name: str, suffix: str) -> Path:
+    """The runs that a table rests on: `csv` or `html`."""
+    return RESULTS / f"{name}-runs.{suffix}"
 
 
 def figure(name: str, suffix: str = "png") -> Path:

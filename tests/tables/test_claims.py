@@ -422,7 +422,7 @@ def test_rdm_claims_writes_and_prints_what_is_there(file, three):
     rows = json.loads(rdm_claims(file, "--json").output)
     assert rows[0]["claim"] == "f-all-fid"
     done = CliRunner().invoke(main, ["tables", "claims", "--params", str(file)])
-    assert done.output == "results/claims.csv\nresults/claims.md\n"
+    assert done.output == "results/claims.csv\nresults/claims.md\nresults/claims.html\n"
     assert [paths.table("claims", suffix).read_bytes() for suffix in ("csv", "md")] == first
 
 

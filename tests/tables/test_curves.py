@@ -166,5 +166,5 @@ def test_figure5_shows_the_systems_that_it_names(write_params, tmp_path, monkeyp
 
 def test_every_figure_has_its_systems():
     experiment = params.load(CI)
-    assert list(FIGURES) == ["figure5", "figure6", "figure7", "gates"]
+    assert list(FIGURES) == ["figure5", "figure6", "figure7", "gates", "losses"]
     assert all(experiment.figure_systems(name) for name in FIGURES)

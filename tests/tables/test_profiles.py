@@ -88,9 +88,9 @@ def test_no_gates_no_picture(write_params):
 
 def test_the_workflow_makes_only_the_runs_that_a_figure_needs(tmp_path):
     plan = snakemake(tmp_path, "-n", "results/figures/figure5.png").stdout
-    jobs = dict(line.split() for line in plan.splitlines() if line and line.split()[0] in ("train", "figure"))
-    assert jobs == {"train": "8", "figure": "1"}  # two starts, three arms of each
+    jobs = dict(line.split() for line in plan.splitlines() if line and line.split()[0] in ("train", "figure5"))
+    assert jobs == {"train": "8", "figure5": "1"}  # two starts, three arms of each
     assert "sample" not in plan
     plan = snakemake(tmp_path, "-n", "results/figures/gates.png").stdout
-    jobs = dict(line.split() for line in plan.splitlines() if line and line.split()[0] in ("train", "figure"))
-    assert jobs == {"train": "4", "figure": "1"}
+    jobs = dict(line.split() for line in plan.splitlines() if line and line.split()[0] in ("train", "gates"))
+    assert jobs == {"train": "4", "gates": "1"}

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.image import imread
+from PIL import Image
 
 from rdm import params, paths
 from rdm.errors import ArtefactError, UsageError
@@ -279,7 +280,9 @@ def whole(tmp_path, monkeypatch):
 
 def test_rebuilding_gives_the_same_bytes(whole):
     written = stage.run(whole, PUBLISHED, "table2")
-    assert [path.name for path in written] == ["table2.csv", "table2.md", "table2.tex", "clips.png"]
+    tables = [f"table2.{suffix}" for suffix in ("csv", "md", "tex", "html")]
+    runs = ["table2-runs.csv", "table2-runs.html"]
+    assert [path.name for path in written] == [*tables, *runs, "clips.png", "moving-clips.png"]
     first = [path.read_bytes() for path in written]
     assert [path.read_bytes() for path in stage.run(whole, PUBLISHED, "table2")] == first
     rows = stage.rows_as_json(written[0])
@@ -289,11 +292,28 @@ def test_rebuilding_gives_the_same_bytes(whole):
 
 
 def test_the_picture_shows_baseline_control_and_gated(whole):
-    *_, picture = stage.run(whole, PUBLISHED, "table2")
-    shown = set(np.unique((imread(picture)[..., 0] * 255).round().astype(int)))
+    *_, still, moving = stage.run(whole, PUBLISHED, "table2")
     order = whole.shown_systems("table2")
-    for system in ("sky-latte", "sky-rdm", "sky-rdm-control", "ucf-latte", "ucf-rdm", "ucf-rdm-control"):
-        assert 30 * order.index(system) in shown, system
+    for picture in (still, moving):
+        shown = set(np.unique((imread(picture)[..., 0] * 255).round().astype(int)))
+        for system in ("sky-latte", "sky-rdm", "sky-rdm-control", "ucf-latte", "ucf-rdm", "ucf-rdm-control"):
+            assert 30 * order.index(system) in shown, (picture, system)
+
+
+def test_the_moving_picture_shows_frame_after_frame(write_params, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    experiment = params.load(CI)
+    clips = np.zeros((3, 4, 16, 16, 1), np.uint8) + np.array([40, 90, 140, 190], np.uint8)[:, None, None, None]
+    for system in experiment.shown_systems("table2"):
+        for sampler in experiment.samplers_of(system):
+            write_sample(experiment, f"ci-{system}-s0", sampler, clips)
+    _, moving = draw_clips(experiment, paths.figure("clips"), paths.figure("moving-clips"))
+    with Image.open(moving) as film:
+        assert film.n_frames == 4
+        for number, grey in enumerate((40, 90, 140, 190)):
+            film.seek(number)
+            shown = np.asarray(film.convert("L"))
+            assert {level for level in (40, 90, 140, 190) if (shown == level).sum() > 1000} == {grey}
 
 
 def test_the_picture_is_of_a_seed_that_all_have(write_params, tmp_path, monkeypatch):
@@ -307,9 +327,10 @@ def test_the_picture_is_of_a_seed_that_all_have(write_params, tmp_path, monkeypa
     for system in experiment.shown_systems("table2"):
         for sampler in experiment.samplers_of(system):
             write_sample(experiment, f"ci-{system}-s1", sampler, np.zeros((2, 4, 16, 16, 1), np.uint8))
-    assert draw_clips(experiment, paths.figure("clips")).is_file()
+    pictures = paths.figure("clips"), paths.figure("moving-clips")
+    assert all(path.is_file() for path in draw_clips(experiment, *pictures))
     with pytest.raises(UsageError, match="sky-rdm, ucf-rdm have no seed in common"):
-        draw_clips(with_seeds(experiment, [0]), paths.figure("clips"))
+        draw_clips(with_seeds(experiment, [0]), *pictures)
 
 
 def test_a_baseline_of_another_sampler_is_left_out(write_params, tmp_path, monkeypatch):
@@ -322,5 +343,6 @@ def test_a_baseline_of_another_sampler_is_left_out(write_params, tmp_path, monke
     for system in experiment.shown_systems("table2"):
         for sampler in experiment.samplers_of(system):
             write_sample(experiment, f"ci-{system}-s0", sampler, np.zeros((2, 4, 16, 16, 1), np.uint8))
-    height = imread(draw_clips(experiment, paths.figure("clips"))).shape[0]
+    still, _ = draw_clips(experiment, paths.figure("clips"), paths.figure("moving-clips"))
+    height = imread(still).shape[0]
     assert height == pytest.approx(110 * (0.5 * 5 + 0.8), abs=1)  # five lines, not six

@@ -193,7 +193,8 @@ def test_the_picture_is_of_the_gated_systems_of_table1(experiment, tmp_path, mon
     for number, system in enumerate(experiment.shown_systems("table1")):
         images = np.full((20, 16, 16, 1), 40 * number, np.uint8)
         write_sample(experiment, f"ci-{system}-s0", "plain", images, np.arange(20) % 10)
-    picture = imread(draw_samples(experiment, paths.figure("samples")))
+    [written] = draw_samples(experiment, paths.figure("samples"))
+    picture = imread(written)
     assert {0, 40, 80, 120, 160, 200} <= set(np.unique((picture[..., 0] * 255).round().astype(int)))
     assert picture.shape[0] == pytest.approx(110 * (0.5 * 6 + 0.6), abs=1)
 
@@ -202,7 +203,8 @@ def test_a_table_without_gated_rows_has_an_empty_picture(experiment, tmp_path, m
     monkeypatch.chdir(tmp_path)
     table1 = experiment.tables.table1.model_copy(update={"rows": ()})
     tables = experiment.tables.model_copy(update={"table1": table1})
-    assert draw_samples(experiment.model_copy(update={"tables": tables}), paths.figure("samples")).is_file()
+    [written] = draw_samples(experiment.model_copy(update={"tables": tables}), paths.figure("samples"))
+    assert written.is_file()
 
 
 def test_the_picture_shows_baseline_control_and_gated(workspace):

@@ -19,6 +19,7 @@ from rdm.params import dependencies
 from rdm.provenance import graph
 from rdm.provenance.code import code_digest
 from rdm.provenance.environment import commit
+from rdm.provenance.files import file_digest
 
 
 def parameter_file():

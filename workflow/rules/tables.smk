@@ -11,7 +11,7 @@ for table_ in graph.targets(EXPERIMENT):
         input:
             files(job_.reads),
         output:
-            files(job_.makes),
+            in_report(files(job_.makes)),
         log:
             f"logs/{table_}.log",
         benchmark:
@@ -23,7 +23,7 @@ for table_ in graph.targets(EXPERIMENT):
                 list(EXPERIMENT.seeds),
                 *([EXPERIMENT.figures.model_dump()] if table_ == "claims" else []),
             ],
-            published=PARAMS.with_name("published.csv").read_text(),
+            published=file_digest(PARAMS.with_name("published.csv")),
             claims=(yaml.safe_load(CLAIMS.read_text()) if table_ == "claims" else None),
             code=code_digest("tables"),
         message:

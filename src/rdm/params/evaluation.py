@@ -125,7 +125,7 @@ class Tables(Section):
 
 
 class Figure5(Section):
-    """Sensitivity by depth (the paper's Fig. 5), and the gates by depth."""
+    """Sensitivity by depth (the paper's Fig. 5), the gates by depth, and the losses."""
 
     systems: Distinct[Name]  # gated ones
     steps: Distinct[PositiveInt]  # of fine-tuning; each must be a step that is logged

@@ -193,6 +193,10 @@ class Experiment(Section):
             return {"without gates": gated + CONTROL, "gates": gated}
         return {"without gates": gated + CONTROL, "gates": gated + UNSUPERVISED, "gates, supervised": gated}
 
+    def trio_of(self, gated: str) -> dict[str, str]:
+        """What pictures and losses show side by side: a label for what a gated system starts from, its twin, itself."""
+        return {"baseline": self.train.gated[gated].start, "control": gated + CONTROL, "gated": gated}
+
     def figure_systems(self, figure: str) -> list[str]:
         """The systems whose runs a figure shows."""
         if figure == "figure6":
@@ -202,6 +206,8 @@ class Experiment(Section):
         chosen = {name: self.train.gated[name] for name in self.figures.figure5.systems}
         if figure == "figure5":
             return [system for gated in chosen for system in self.arms_of(gated).values()]
+        if figure == "losses":
+            return list(dict.fromkeys(system for gated in chosen for system in self.trio_of(gated).values()))
         return [name for name, gated in chosen.items() if gated.gates and gated.gates.variant != "resnet"]
 
     def find_samples(self, name: str) -> Published:

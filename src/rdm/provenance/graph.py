@@ -14,7 +14,7 @@ from rdm.params import FLOOR, Experiment
 from rdm.params import dependencies as of
 from rdm.params.dependencies import Values
 
-PICTURES = {"table1": "samples", "table2": "clips"}  # drawn beside the tables
+PICTURES = {"table1": ["samples"], "table2": ["clips", "moving-clips"]}  # drawn beside the tables
 WRITE_ANYWAY = ("score", "tables", "figures")  # seconds each; the other verbs leave what is current
 
 
@@ -111,7 +111,7 @@ def published(experiment: Experiment, name: str) -> Job:
 
 
 def table(experiment: Experiment, name: str) -> Job:
-    """A table and its picture: from the scores of every row, of controls and floors, and the samples it shows."""
+    """A table, its runs and its pictures: from the runs of every row, of controls and floors, samples and scores."""
     systems = experiment.shown_systems(name)
     sets = dict.fromkeys(cell.samples for cell in experiment.cells(name) if cell.samples)
     scored = [
@@ -121,8 +121,13 @@ def table(experiment: Experiment, name: str) -> Job:
     ]
     reads = [path for job in scored for path in job.makes]
     shown = [path for system in systems for path in _samples_of(experiment, system)]
-    files = [*(paths.table(name, suffix) for suffix in ("csv", "md", "tex")), paths.figure(PICTURES[name])]
-    return Job("tables", (name,), _distinct(reads, shown), {file: {} for file in files})
+    runs = [paths.train(run) for run in runs_of(experiment, systems)]
+    files = [
+        *(paths.table(name, suffix) for suffix in ("csv", "md", "tex", "html")),
+        *(paths.table_runs(name, suffix) for suffix in ("csv", "html")),
+        *(paths.figure(picture) for picture in PICTURES[name]),
+    ]
+    return Job("tables", (name,), _distinct(reads, shown, runs), {file: {} for file in files})
 
 
 def figure(experiment: Experiment, name: str) -> Job:
@@ -144,7 +149,7 @@ def claims(experiment: Experiment) -> Job:
     logged = [paths.train(run) for run in runs_of(experiment, experiment.figure_systems("figure5"))]
     scores = [path for job in scored for path in job.makes]
     samples = [path for system in systems for path in _samples_of(experiment, system)]
-    makes = {paths.table("claims", suffix): Values() for suffix in ("csv", "md")}
+    makes = {paths.table("claims", suffix): Values() for suffix in ("csv", "md", "html")}
     return Job("tables", ("claims",), _distinct(scores, samples, logged), makes)
 
 
@@ -155,11 +160,11 @@ def runs_of(experiment: Experiment, systems: list[str]) -> list[str]:
 
 def targets(experiment: Experiment) -> list[str]:
     """The tables and figures that an experiment has, and the claims."""
-    return [*_tables(experiment), "figure5", "gates", *experiment.curves, "claims"]
+    return [*_tables(experiment), "figure5", "gates", "losses", *experiment.curves, "claims"]
 
 
 def target(experiment: Experiment, name: str) -> Job:
-    """The job that makes one of these."""
+    """The job that makes one of these; the first file that it makes stands for the others."""
     if name == "claims":
         return claims(experiment)
     return table(experiment, name) if name in PICTURES else figure(experiment, name)

@@ -68,12 +68,16 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Artefact:
-    """A finished folder: `digest` covers its files, `facts` holds what its stage recorded."""
+    """A finished folder: `digest` covers its files, `facts` holds what its stage recorded.
+
+    seconds: what it took, of an interrupted job what it took since it was started again.
+    """
 
     folder: Path
     recipe: dict[str, Any]
     digest: str
     facts: dict[str, Any]
+    seconds: float
 
     @property
     def as_input(self) -> Input:
@@ -109,7 +113,7 @@ def read(folder: Path, remedy: str, parameters: dict[str, Any] | None = None) ->
             raise ArtefactError(
                 f"{folder} was made with other parameters ({difference}); run `{remedy} --overwrite` to replace it."
             )
-    return Artefact(folder, recipe, digest(files), manifest["facts"])
+    return Artefact(folder, recipe, digest(files), manifest["facts"], manifest["seconds"])
 
 
 def check_input(artefact: Artefact, source: Artefact, name: str, remedy: str) -> None:

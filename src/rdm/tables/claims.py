@@ -19,7 +19,7 @@ from rdm.tables.claims_page import describe, lay_out
 from rdm.tables.evidence import Comparison, Evidence, Tested
 from rdm.tables.measured import HIGHER_IS_BETTER
 from rdm.tables.published import PublishedRow, read_published
-from rdm.tables.render import to_csv, to_markdown
+from rdm.tables.render import to_csv, to_html, to_markdown
 
 SUPPORTED, NOT_SUPPORTED, UNDECIDED, NOT_RUN = "supported", "not supported", "undecided", "not run"
 PAPER = "the paper's own"  # as a scale
@@ -126,8 +126,9 @@ def build_claims(experiment: Experiment, claims: Claims, published: Path, kept: 
 
 
 def write(table: pd.DataFrame, rule: Claims, kept: Path | None = None) -> list[Path]:
-    """Write claims.csv and claims.md to results, or to `kept`; returns their paths, the CSV first."""
-    contents = {"csv": to_csv(table), "md": to_markdown(lay_out(table, rule))}
+    """Write claims.csv, .md and .html to results, or to `kept`; returns their paths, the CSV first."""
+    page = lay_out(table, rule)
+    contents = {"csv": to_csv(table), "md": to_markdown(page), "html": to_html(page, "The claims of the paper")}
     written = []
     for suffix, content in contents.items():
         path = paths.within(kept or paths.RESULTS, paths.table("claims", suffix))

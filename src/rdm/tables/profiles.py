@@ -20,6 +20,7 @@ from rdm.params.gates import METADATA
 from rdm.tables.curves import draw_figure6, draw_figure7
 from rdm.tables.figures import over_seeds, plot_over_seeds, save_with_numbers
 from rdm.tables.logs import State, read_sensitivity, run_file
+from rdm.tables.losses import draw_losses
 
 
 def draw_figure5(experiment: Experiment) -> list[Path]:
@@ -97,4 +98,5 @@ FIGURES: dict[str, Callable[[Experiment], list[Path]]] = {
     "figure6": draw_figure6,
     "figure7": draw_figure7,
     "gates": draw_gates,
+    "losses": draw_losses,
 }

@@ -1,18 +1,33 @@
-"""One table, three ways: CSV for machines, Markdown and LaTeX for readers."""
+"""One table, four ways: CSV for machines, Markdown, LaTeX and HTML for readers."""
 
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from html import escape
 
 import pandas as pd
 
-WORDS = ("", "Method", "Claim", "Tested", "Against", "Why")  # columns that hold words, not numbers
+WORDS = ("", "Method", "Run", "Sampler", "Claim", "Tested", "Against", "Why")  # columns that hold words, not numbers
+NAMES = ("Method", "Run")  # and of these, what stays in sight when a wide table is moved
+STYLE = """\
+body { font: 12px/1.45 system-ui, sans-serif; margin: 1rem; color: #1b1f24; background: #fff }
+h1 { font-size: 1.25rem } h2 { font-size: 1rem; margin-top: 1.6rem }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin-bottom: 1rem }
+th { background: #eef1f4; vertical-align: bottom }
+th, td { padding: .26rem .42rem; border-bottom: 1px solid #d8dee4; text-align: right }
+td { white-space: nowrap; background: #fff }
+.text { text-align: left; white-space: normal } .name { position: sticky; left: 0 } .quoted { color: #6b7480 }
+tbody tr:hover td { background: #f6f8fa }
+li { max-width: 60rem } code { background: #eef1f4; padding: 0 .2em }
+"""
 
 
 @dataclass(frozen=True)
 class Page:
-    """A table for readers. cells: text; notes: what the numbers are; appendix: for Markdown, a heading and more."""
+    """A table for readers. cells: text; notes: what the numbers are; appendix: a heading and more."""
 
     cells: pd.DataFrame
     notes: list[str]
@@ -41,6 +56,17 @@ def to_latex(page: Page) -> str:
     return notes + cells.to_latex(index=False, escape=False)
 
 
+def to_html(page: Page, title: str) -> str:
+    """The readable columns, notes and appendix as a page that loads nothing; rows with nothing of ours are grey."""
+    notes = "".join(f"<li>{_code(escape(note))}</li>\n" for note in page.notes)
+    body = f"<h1>{escape(title)}</h1>\n{_html(page.cells)}<ul>\n{notes}</ul>\n"
+    if page.appendix is not None:
+        heading, cells = page.appendix
+        body += f"<h2>{escape(heading)}</h2>\n{_html(cells)}"
+    head = f'<meta charset="utf-8">\n<title>{escape(title)}</title>\n<style>\n{STYLE}</style>'
+    return f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{body}</body>\n</html>\n'
+
+
 def number(value: float | None) -> str:
     """A number of the paper's, as it prints it."""
     return "" if pd.isna(value) else f"{value:g}"
@@ -62,6 +88,22 @@ def decimals(values: pd.Series) -> int:
 def _markdown(table: pd.DataFrame) -> str:
     alignment = ["left" if column in WORDS else "right" for column in table.columns]
     return table.to_markdown(index=False, colalign=alignment, disable_numparse=True)
+
+
+def _html(table: pd.DataFrame) -> str:
+    kinds = [f' class="text{" name" * (c in NAMES)}"' if c in WORDS else "" for c in table.columns]
+
+    def row(tag: str, texts: Iterable[str]) -> str:
+        return "".join(f"<{tag}{kind}>{escape(text)}</{tag}>" for kind, text in zip(kinds, texts, strict=True))
+
+    lines = ['<tr class="quoted">' if "quoted" in texts else "<tr>" for texts in table.to_numpy()]
+    rows = "".join(f"{line}{row('td', texts)}</tr>\n" for line, texts in zip(lines, table.to_numpy(), strict=True))
+    return f"<table>\n<thead><tr>{row('th', table.columns)}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n"
+
+
+def _code(text: str) -> str:
+    """Markdown's `code` as HTML."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", text)
 
 
 def _value_and_error(value: float | None, error: float | None, digits: str) -> str:
