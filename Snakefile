@@ -24,5 +24,5 @@ include: "workflow/rules/figures.smk"
 rule all:
     default_target: True
     input:
-        made_here,
+        table1_or_made,
     localrule: True

@@ -128,7 +128,7 @@ def build_claims(experiment: Experiment, claims: Claims, published: Path, kept: 
 def write(table: pd.DataFrame, rule: Claims, kept: Path | None = None) -> list[Path]:
     """Write claims.csv, .md and .html to results, or to `kept`; returns their paths, the CSV first."""
     page = lay_out(table, rule)
-    contents = {"csv": to_csv(table), "md": to_markdown(page), "html": to_html(page, "The paper's claims")}
+    contents = {"csv": to_csv(table), "md": to_markdown(page), "html": to_html(page, "The claims of the paper")}
     written = []
     for suffix, content in contents.items():
         path = paths.within(kept or paths.RESULTS, paths.table("claims", suffix))

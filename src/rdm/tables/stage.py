@@ -1,4 +1,4 @@
-"""`rdm tables`: Table 1 or 2 in four formats, the runs that it rests on, and the pictures beside it; and the claims."""
+"""`rdm tables`: Table 1 or 2 in four formats, the runs that it rests on, and pictures beside it; and the claims."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TABLES: dict[str, tuple[Callable[..., Any], Callable[..., Any], Callable[..., li
 def run(experiment: Experiment, published: Path, name: str) -> list[Path]:
     """Write a table (`table1`: images, `table2`: videos) and what belongs to it; returns the paths, its CSV first.
 
-    `claims`: a verdict on each claim in claims.yaml, beside `published`; it has no picture.
+    `claims`: a verdict on each claim in claims.yaml, beside `published`; runs and pictures are those of the tables.
     """
     if name == "claims":
         rules = load_claims(published.with_name("claims.yaml"))
