@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from rdm.data.images import Source, Split, read_photograph
+from rdm.ahead import ahead
+from rdm.data.images import Photograph, Source, Split
 from rdm.errors import RdmError
 from rdm.params.schema import CocoData, JourneyDBData
 
@@ -17,9 +18,10 @@ JOURNEYDB = {"train": "train_anno_realease_repath.jsonl", "valid": "valid_anno_r
 Pairs = dict[Path, list[str]]  # image -> its captions
 
 
-def open_captioned(parameters: CocoData | JourneyDBData) -> Source:
+def open_captioned(parameters: CocoData | JourneyDBData, threads: int = 1) -> Source:
     """Both splits; the held-out one is the validation split. Labels are all 0, as of an unconditional set.
 
+    threads: so many decode images, in the same order whatever their number.
     Raises RdmError if annotations or images are missing or damaged.
     """
     root, skipped = Path(parameters.folder), dict[str, str]()
@@ -30,8 +32,8 @@ def open_captioned(parameters: CocoData | JourneyDBData) -> Source:
         licence = "JourneyDB's terms of usage: not commercial, not to be passed on"
         train, test = (_journeydb(root, part, parameters.text, skipped) for part in JOURNEYDB)
     return Source(
-        train=_split(train, parameters.image_size),
-        test=_split(test, parameters.image_size),
+        train=_split(train, parameters.image_size, threads),
+        test=_split(test, parameters.image_size, threads),
         channels=3,
         classes=[],
         origin=f"local folder {root}",
@@ -40,11 +42,12 @@ def open_captioned(parameters: CocoData | JourneyDBData) -> Source:
     )
 
 
-def _split(pairs: Pairs, size: int) -> Split:
+def _split(pairs: Pairs, size: int, threads: int) -> Split:
     for file in pairs:
         if not file.is_file():
             raise RdmError(f"{file} is not there, and the annotations name it; unpack the images anew.")
-    pixels = (read_photograph(file, size) for file in pairs)
+    photographs = [Photograph(str(file), file) for file in pairs]
+    pixels = ahead(lambda photograph: photograph.read(size), photographs, threads)
     return Split(pixels, np.zeros(len(pairs), np.int64), list(pairs.values()))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,13 +52,25 @@ def pad(image: np.ndarray, size: int) -> np.ndarray:
     return padded
 
 
-def read_photograph(file: Path, size: int) -> np.ndarray:
-    """A file, cropped as ADM does: (size, size, 3) uint8. Raises RdmError if it cannot be read."""
-    try:
-        with Image.open(file) as image:
-            return centre_crop(image, size)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise RdmError(f"{file} cannot be read as an image ({error}); replace or remove it.") from None
+@dataclass(frozen=True)
+class Photograph:
+    """An image file, or `size` bytes from `start` on of an archive. name: for messages, and what it is sorted by."""
+
+    name: str
+    file: Path
+    start: int = 0
+    size: int = -1
+
+    def read(self, size: int) -> np.ndarray:
+        """Cropped as ADM does: (size, size, 3) uint8. Raises RdmError if it cannot be read."""
+        try:
+            with self.file.open("rb") as stream:
+                stream.seek(self.start)
+                content = stream.read(self.size)
+            with Image.open(io.BytesIO(content)) as image:
+                return centre_crop(image, size)
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise RdmError(f"{self.name} cannot be read as an image ({error}); replace or remove it.") from None
 
 
 def centre_crop(image: Image.Image, size: int) -> np.ndarray:

@@ -61,7 +61,10 @@ def run(experiment: Experiment, name: str, overwrite: bool = False, trackers: Se
     """
     check(trackers)
     system, _ = experiment.find_run(name)
-    baseline = experiment.baseline(system)
+    baseline, folder = experiment.baseline(system), paths.train(name)
+    published = isinstance(experiment.systems[system], PublishedBaseline)
+    if not published and not folder.exists():  # a GPU that is not there is missed before the latents are verified
+        prepare(experiment)
     data = _training_data(latents.load(experiment, baseline.latents), baseline)
     inputs = {"latents": data.artefact.as_input}
     start = start_of(experiment, name)
@@ -71,10 +74,9 @@ def run(experiment: Experiment, name: str, overwrite: bool = False, trackers: Se
         inputs["weights"] = Input.of_file(published_file(Path(baseline.weights)))
     inputs |= conditioning.inputs(experiment, baseline)
     recipe = Recipe("train", of_train(experiment, name), inputs)
-    folder = paths.train(name)
     if is_current(folder, recipe, make_train(name), overwrite):
         return folder
-    if isinstance(experiment.systems[system], PublishedBaseline):
+    if published:
         _import(experiment, name, recipe, data)
         return folder
     device = prepare(experiment)
@@ -173,11 +175,11 @@ def _describe(name: str, recipe: Recipe, facts: dict[str, Any], config: dict[str
 
 def _training_data(data: latents.Latents, baseline: Denoiser) -> latents.Latents:
     """Clips for a Latte; a network for images is trained on single frames."""
-    if data.latents.ndim == 4 or isinstance(baseline.network, schema.Latte):
+    if len(data.latents.shape) == 4 or isinstance(baseline.network, schema.Latte):
         return data
-    frames, spread = data.latents.shape[1], None if data.spread is None else data.spread.flatten(0, 1)
+    frames, spread = data.latents.shape[1], None if data.spread is None else data.spread.frames()
     labels, items = (numbers.repeat_interleave(frames) for numbers in (data.labels, data.items))
-    return replace(data, latents=data.latents.flatten(0, 1), spread=spread, labels=labels, items=items)
+    return replace(data, latents=data.latents.frames(), spread=spread, labels=labels, items=items)
 
 
 def _take_weights(network: nn.Module, weights: dict[str, Tensor]) -> None:
