@@ -18,8 +18,10 @@ from rdm.latents import stage as latents
 from rdm.latents.codec import LatentCodec
 from rdm.params import Experiment
 from rdm.params.dependencies import make_sample, make_train, of_sample
+from rdm.params.performance import Precision
 from rdm.params.schema import Diffusion, Sampler
 from rdm.parts import Part
+from rdm.performance import compile_blocks, in_precision, lay_out
 from rdm.progress import progress
 from rdm.provenance.files import whole_file
 from rdm.provenance.manifest import Recipe, build, check_input, is_current
@@ -42,6 +44,7 @@ class Drawing:
     labels: np.ndarray
     seed: int
     device: torch.device
+    precision: Precision
 
     def batch(self, start: int) -> np.ndarray:
         """Items `start` to `start + sampler.batch` (or the last one), uint8 (n, [T,] H, W, C).
@@ -51,7 +54,7 @@ class Drawing:
         """
         indices = np.arange(start, start + self.sampler.batch)
         latents = draw_latents(
-            self.trained.network,
+            in_precision(self.trained.network, self.precision, self.device),
             self.diffusion,
             self.sampler,
             self.trained.latent_shape,
@@ -70,7 +73,9 @@ def prepare_drawing(experiment: Experiment, name: str, sampler: str, device: tor
     check_input(trained.artefact, latents.read_manifest(experiment, baseline.latents), "latents", make_train(name))
     codec = latents.load_codec(experiment, baseline.latents, device)
     labels = deal_labels(experiment, experiment.data_of(system), trained.classes, seed)
-    return Drawing(trained, codec, baseline.diffusion, chosen, labels, seed, device)
+    performance = experiment.performance
+    compile_blocks(lay_out(trained.network, performance), performance)
+    return Drawing(trained, codec, baseline.diffusion, chosen, labels, seed, device, performance.sample)
 
 
 def run(experiment: Experiment, name: str, overwrite: bool = False, part: Part | None = None) -> list[Path]:

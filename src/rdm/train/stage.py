@@ -83,7 +83,7 @@ def _train(experiment: Experiment, name: str, recipe: Recipe, data: latents.Late
     digest, state_path = f"{recipe.digest}-{device.type}", paths.train_state(name)
     assert isinstance(entry, Optimisation)
     what = entry, baseline.diffusion, entry.gates, data.latents, data.labels, data.classes
-    job = Job(*what, stream, digest, state_path, data.spread)
+    job = Job(*what, stream, digest, state_path, data.spread, experiment.performance)
     if not is_first():
         fit(network, job, device)
         return
