@@ -96,7 +96,7 @@ def fit(model: nn.Module, job: Job, device: torch.device) -> TrainingState:
 
 
 def begin(model: nn.Module, job: Job, device: torch.device) -> tuple[TrainingState, Items]:
-    """Before the first step: the network as the switches ask for, its average and optimiser; the data. On the device."""
+    """Before the first step, on the device: the network as the switches ask, its average and optimiser; the data."""
     model = lay_out(model.to(device).train(), job.performance)
     ema = copy.deepcopy(model).eval().requires_grad_(False)  # before the blocks are compiled, which a copy would share
     if job.optimisation.checkpointing:
