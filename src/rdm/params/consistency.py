@@ -78,7 +78,8 @@ def _check_optimisation(experiment: Experiment, name: str, entry: Optimisation) 
     for step in entry.snapshots:
         if step >= entry.steps:
             raise ParameterError(f"train: {name}: snapshots: {step} is not before the end, {entry.steps}.")
-    supervision = entry.gates.supervision if entry.gates is not None else None
+    gates = experiment.systems[name].gates
+    supervision = gates.supervision if gates is not None else None
     if supervision is not None and supervision.exact and (entry.checkpointing or experiment.performance.compile):
         raise ParameterError(
             f"train: {name}.gates.supervision.exact differentiates twice, which neither compiled blocks nor "
