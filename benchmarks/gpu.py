@@ -28,6 +28,7 @@ import torch
 from gpu_work import FAST, FULL, ROOT, SAMPLED, STEPS, TINY, Bench, Call, Pair, Scale
 from timing import device_name, paired, ratio
 
+from rdm.errors import UsageError
 from rdm.runtime import choose_device
 
 # on one H200: items per second; of the gates, the time of a step as a multiple of that without
@@ -180,7 +181,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=9.0, help="begin nothing new later than this")
     parser.add_argument("--out", type=Path, default=None, help="default: gpu-GPU.json in benchmarks/results")
     options = parser.parse_args(arguments)
-    started, device = time.monotonic(), choose_device(options.device)
+    try:
+        started, device = time.monotonic(), choose_device(options.device)
+    except UsageError as error:
+        parser.error(str(error))
     full = device.type == "cuda"
     if not full:
         # nothing is learnt from tiny shapes in machine code, and making it takes minutes
