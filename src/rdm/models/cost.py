@@ -13,12 +13,12 @@ from rdm.models.pixart import PixArt
 from rdm.models.unet import TextUNet
 
 
-def blank_inputs(network: nn.Module, shape: list[int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Latents, timestep and label (or the tokens of a caption) of one item, all zero, where the network is."""
+def blank_inputs(network: nn.Module, shape: list[int], batch: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+    """Latents, timesteps and labels (or the tokens of captions), all zero, where the network is."""
     device = next(network.parameters()).device
-    label = (1, network.text.length) if isinstance(network, PixArt | TextUNet) else (1,)
+    label = (batch, network.text.length) if isinstance(network, PixArt | TextUNet) else (batch,)
     integers: dict[str, Any] = {"dtype": torch.int64, "device": device}
-    return torch.zeros(1, *shape, device=device), torch.zeros(1, **integers), torch.zeros(label, **integers)
+    return torch.zeros(batch, *shape, device=device), torch.zeros(batch, **integers), torch.zeros(label, **integers)
 
 
 @torch.no_grad()
