@@ -28,7 +28,7 @@ def solver(
     if sampler.solver == "ddpm":
         # the official code's timesteps: evenly spaced, the first and the last of training among them
         spacing = _betas(diffusion) | {"timestep_spacing": "linspace"}
-        return DDPMScheduler(**spacing, variance_type="learned_range", clip_sample=False)
+        return DDPMScheduler(**spacing, variance_type="learned_range", clip_sample=sampler.clip)
     if sampler.solver == "dpm++":
         return DPMSolverMultistepScheduler(**_betas(diffusion), algorithm_type="dpmsolver++", solver_order=2)
     if sampler.spacing == "leading":  # LDM's: one later than DDIM's own, and the last step ends at the first beta

@@ -122,6 +122,11 @@ class Experiment(Section):
         entry = self.systems[system]
         return self.train.baselines[entry.start] if isinstance(entry, FineTuned) else entry
 
+    def latent_channels(self, latents: str) -> int:
+        """Of one item's latents; where these are pixels, of the images: one if they are greyscale, else three."""
+        own, source = self.latents[latents], self.data[self.latents[latents].data].source
+        return own.latent_channels or (1 if source in ("digits", "fashion", "moving_digits") else 3)
+
     def data_of(self, system: str) -> str:
         """The data set that a system learns."""
         return self.latents[self.baseline(system).latents].data

@@ -169,7 +169,19 @@ class UNet(ConvolutionalUNet):
     null_label: bool = True  # false, as LDM-8 was published: there is no label that means none, and so no guidance
 
 
-Network = Annotated[DiT | Latte | UNet | TextUNet | PixArt, Field(discriminator="kind")]
+class ADM(UNet):
+    """ADM's U-Net (Dhariwal & Nichol, 2021), which also predicts the variance of a denoising step.
+
+    Its residual blocks resample, and are modulated by timestep and label; heads: at the widest level.
+    """
+
+    kind: Literal["adm"]  # type: ignore[assignment]
+    heads: PositiveInt = 1
+    label: Literal["add"] = "add"
+    null_label: Literal[False] = False
+
+
+Network = Annotated[DiT | Latte | UNet | ADM | TextUNet | PixArt, Field(discriminator="kind")]
 
 
 class Diffusion(Section):
@@ -218,7 +230,7 @@ class Baseline(Optimisation, Denoiser):
 
 
 class PublishedBaseline(Denoiser):
-    """A system with published weights: DiT-XL/2, Latte, LDM-4, LDM-8. Nothing is trained."""
+    """A system with published weights: DiT-XL/2, Latte, LDM-4, LDM-8, ADM. Nothing is trained."""
 
     weights: str  # the official checkpoint
 
@@ -261,6 +273,14 @@ class Train(Section):
 # ---------------------------------------------------------------- sample
 
 
+class NoisyClassifier(Section):
+    """Classifier guidance (Dhariwal & Nichol, 2021) by published weights: half an ADM that sees noisy latents."""
+
+    weights: str  # in ADM's layout
+    network: ADM
+    scale: PositiveFloat  # of the gradient of log p(label | latents)
+
+
 class Sampler(Section):
     """How latents are drawn.
 
@@ -276,7 +296,9 @@ class Sampler(Section):
         0  # at the start, where guidance costs variety (Kynkäänniemi et al., 2024)
     )
     guided_channels: PositiveInt | None = None  # guidance acts on the first so many channels (DiT: 3); None: on all
+    classifier: NoisyClassifier | None = None
     eta: Annotated[float, Field(ge=0, le=1)] = 0.0
+    clip: bool = False  # what a step of ddpm takes for the clean item is clipped to [-1, 1], as ADM's pixels are
     # ddim's timesteps of 1000 in 250: trailing 999, 995, ..., 3; leading 997, 993, ..., 1, as LDM's published samples
     spacing: Literal["trailing", "leading"] = "trailing"
     batch: PositiveInt  # items per network call
@@ -284,7 +306,7 @@ class Sampler(Section):
 
     @property
     def network_calls(self) -> int:
-        """NFE: network evaluations per sample, two per step under guidance."""
+        """NFE: evaluations of the denoiser per sample, two per step under classifier-free guidance."""
         return self.steps + (0 if self.guidance == 1 else self.steps - self.unguided_steps)
 
     @model_validator(mode="after")
@@ -294,8 +316,11 @@ class Sampler(Section):
             raise ValueError("eta is for solver: ddim")
         if self.solver != "ddim" and self.spacing != "trailing":
             raise ValueError("spacing is for solver: ddim")
+        if self.solver != "ddpm" and self.clip:
+            raise ValueError("clip is for solver: ddpm")
         for key in ("guided_channels", "unguided_steps"):
-            if getattr(self, key) and self.guidance == 1:
+            by_classifier = key == "unguided_steps" and self.classifier is not None
+            if getattr(self, key) and self.guidance == 1 and not by_classifier:
                 raise ValueError(f"{key} would change nothing at guidance 1; leave it out")
         if self.unguided_steps >= self.steps:
             raise ValueError(f"unguided_steps: {self.unguided_steps} of {self.steps} steps leave none to be guided")

@@ -13,9 +13,9 @@ from typing import Any
 from rdm import paths
 from rdm.errors import UsageError, nearest
 from rdm.params import Experiment, schema
-from rdm.params.autoencoder import Autoencoder
+from rdm.params.autoencoder import Autoencoder, Pixels
 from rdm.params.evaluation import Classifier
-from rdm.plan.counted import AutoencoderCost, Cost, of_autoencoder, of_network
+from rdm.plan.counted import AutoencoderCost, Cost, of_autoencoder, of_classifier, of_network
 from rdm.provenance import graph
 from rdm.provenance.graph import Job
 
@@ -99,6 +99,8 @@ class Plan:
 
     def _latents(self, job: Job) -> Work:
         [name] = job.names
+        if isinstance(self.experiment.latents[name], Pixels):
+            return Work()  # they are those of the data set
         dataset = self.experiment.latents[name].data
         cost = self._codec(name)
         images = self.items(dataset) * self._frames[dataset]
@@ -119,7 +121,7 @@ class Plan:
         autoencoder = self.experiment.latents[name]
         size = self.experiment.data[autoencoder.data].image_size // autoencoder.factor
         frames = self._frames[autoencoder.data]
-        return [*([frames] if frames > 1 else []), autoencoder.latent_channels, size, size]
+        return [*([frames] if frames > 1 else []), self.experiment.latent_channels(name), size, size]
 
     def _cost(self, system: str) -> Cost:
         return of_network(self.experiment.baseline(system).network, self.shape_of(system), self.classes_of(system))
@@ -159,8 +161,16 @@ class Plan:
         decoder = self._codec(experiment.baseline(system).latents).decoder_flops
         samplers = [experiment.samplers[name] for name in experiment.samplers_of(system)]
         calls = sum(sampler.network_calls for sampler in samplers)
-        flops = samples * (calls * cost.forward_flops + len(samplers) * self._frames[dataset] * decoder)
+        guides = sum(self._guide(system, sampler) for sampler in samplers)
+        flops = samples * (calls * cost.forward_flops + guides + len(samplers) * self._frames[dataset] * decoder)
         return Work(flops, len(samplers) * samples * self._pixels(dataset), 4 * cost.parameters)
+
+    def _guide(self, system: str, sampler: schema.Sampler) -> int:
+        """FLOPs of the classifier that guides a sample: at each step forward, and back to its input."""
+        if sampler.classifier is None:
+            return 0
+        cost = of_classifier(sampler.classifier.network, self.shape_of(system), self.classes_of(system))
+        return 2 * (sampler.steps - sampler.unguided_steps) * cost.forward_flops
 
     def _score(self, job: Job) -> Work:
         flops = 0.0
