@@ -10,7 +10,8 @@ from torch.distributions import MultivariateNormal
 from rdm.diffusion.process import forward_process, solver
 from rdm.diffusion.sampling import draw_latents, label_gradient
 from rdm.diffusion.variance import step_variance
-from rdm.params.schema import Diffusion, Sampler
+from rdm.params.sampler import Sampler
+from rdm.params.schema import Diffusion
 
 NETWORK = {"kind": "adm", "block_channels": [32], "layers_per_block": 1, "norm_groups": 32, "attention": [True]}
 MEANS = torch.tensor([[0.8, -0.3], [-0.6, 0.5]])

@@ -10,7 +10,7 @@ from rdm.errors import UsageError
 from rdm.models.adm import ADM, NoisyClassifier, build_classifier
 from rdm.models.gates import attach_gates, fold_gates, gate_parameters, gates_of
 from rdm.models.official_adm import import_adm
-from rdm.params import schema
+from rdm.params import network as networks
 from tests.models import official_adm
 from tests.test_cli import fails, rdm
 
@@ -72,9 +72,9 @@ def test_the_order_of_heads_matters(stored):
 
 def test_sizes_are_the_published_ones():
     with torch.device("meta"):
-        adm = schema.ADM(kind="adm", block_channels=(256, 256, 512, 512, 1024, 1024), heads=16, **XL)
+        adm = networks.ADM(kind="adm", block_channels=(256, 256, 512, 512, 1024, 1024), heads=16, **XL)
         network = ADM(adm, 3, 256, 1000)
-        half = schema.ADM(kind="adm", block_channels=(128, 128, 256, 256, 512, 512), heads=8, **XL)
+        half = networks.ADM(kind="adm", block_channels=(128, 128, 256, 256, 512, 512), heads=8, **XL)
         classifier = build_classifier(half, 3, 256, 1000)
     assert sum(p.numel() for p in network.parameters()) == 553_838_086
     assert sum(p.numel() for p in classifier.parameters()) / 1e6 == pytest.approx(54, abs=0.5)

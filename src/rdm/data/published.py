@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from rdm.data import imagenet
-from rdm.data.sources import open_images
+from rdm.data.packs import ADM_SAMPLES, Pack, verify_pack
 from rdm.downloads import fetch
 from rdm.errors import RdmError, UsageError, nearest
 from rdm.progress import progress
 
-ADM = "https://openaipublic.blob.core.windows.net/diffusion/jul-2021/ref_batches/imagenet/256/"
 IMAGES, FRAMES, VIDEOS = (".jpeg", ".jpg", ".png"), (".jpg", ".png"), (".avi",)
 
 
@@ -40,19 +39,6 @@ class Archive:
     md5: str
     size: int | None
     files: int
-
-
-@dataclass(frozen=True)
-class Pack:
-    """An npz file of uint8 images, which is downloaded as it is. shape: (N, H, W, C)."""
-
-    url: str
-    shape: tuple[int, ...] = (50_000, 256, 256, 3)
-
-    @property
-    def file(self) -> str:
-        """Its name."""
-        return self.url.rsplit("/", 1)[1]
 
 
 @dataclass(frozen=True)
@@ -174,10 +160,7 @@ DATASETS = {
         "data/adm-samples",
         39,
         "MIT (of the code; none is stated for the samples)",
-        tuple(
-            Pack(f"{ADM}{name}_imagenet256.npz")
-            for name in ("biggan_deep_trunc1", "admnet", "admnet_upsampled", "admnet_guided")
-        ),
+        ADM_SAMPLES,
         (),
     ),
 }
@@ -249,7 +232,7 @@ def verify_dataset(name: str, folder: Path | None) -> list[dict[str, Any]]:
         listed = {imagenet.DEVKIT} if (place / imagenet.SYNSETS).is_file() else set()  # labels from elsewhere
         return [_verify_archive(place, archive, name) for archive in dataset.archives if archive.name not in listed]
     return [
-        _verify_pack(place, part, name) if isinstance(part, Pack) else _verify(place, part, name)
+        verify_pack(place, part, name) if isinstance(part, Pack) else _verify(place, part, name)
         for part in dataset.parts
     ]
 
@@ -257,17 +240,6 @@ def verify_dataset(name: str, folder: Path | None) -> list[dict[str, Any]]:
 def _packs(dataset: Published) -> list[Pack]:
     """Its files that are downloaded into its folder."""
     return [part for part in dataset.parts if isinstance(part, Pack)]
-
-
-def _verify_pack(place: Path, pack: Pack, name: str) -> dict[str, Any]:
-    """Raise RdmError if the file is not there or holds other images, UsageError if it holds none that can be read."""
-    file = place / pack.file
-    if not file.is_file():
-        raise RdmError(f"{file} is not there, or not whole; `rdm datasets fetch {name}` downloads it.")
-    shape = open_images(file).shape
-    if shape != pack.shape:
-        raise RdmError(f"{file} holds images of shape {shape}, published were {pack.shape}; remove it, fetch it again.")
-    return {"file": str(file), "images": shape[0], "size": f"{shape[2]}x{shape[1]}"}
 
 
 def _download(place: Path, url: str) -> Path:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rdm.diffusion.variance import variational_bound
 from rdm.params import schema
+from rdm.params.sampler import Sampler
 
 Denoiser = Callable[[Tensor, Tensor, Tensor], Tensor]  # (latents, timesteps, labels) -> prediction, [variance]
 
@@ -22,7 +23,7 @@ def forward_process(diffusion: schema.Diffusion) -> DDIMScheduler:
 
 
 def solver(
-    diffusion: schema.Diffusion, sampler: schema.Sampler
+    diffusion: schema.Diffusion, sampler: Sampler
 ) -> DDIMScheduler | DDPMScheduler | DPMSolverMultistepScheduler:
     """The scheduler that takes the sampling steps."""
     if sampler.solver == "ddpm":

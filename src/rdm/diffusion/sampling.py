@@ -9,7 +9,8 @@ from torch import Tensor
 
 from rdm.diffusion.process import Denoiser, solver
 from rdm.diffusion.variance import step_variance
-from rdm.params.schema import Diffusion, Sampler
+from rdm.params.sampler import Sampler
+from rdm.params.schema import Diffusion
 from rdm.randomness import generator
 
 Classifier = Callable[[Tensor, Tensor], Tensor]  # (latents, timesteps) -> log-odds (B, classes)

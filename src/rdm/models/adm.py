@@ -14,13 +14,13 @@ from diffusers.models.unets.unet_2d_blocks import UNetMidBlock2D, get_down_block
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rdm.params import schema
+from rdm.params import network as networks
 
 
 class ADM(UNet2DModel):
     """Residual blocks resample, are modulated by timestep and label, and the variance is predicted, too."""
 
-    def __init__(self, parameters: schema.ADM, channels: int, size: int, classes: int) -> None:
+    def __init__(self, parameters: networks.ADM, channels: int, size: int, classes: int) -> None:
         attention = parameters.attention
         super().__init__(
             sample_size=size,
@@ -124,7 +124,7 @@ class AttentionPool(nn.Module):
         return self.to_q(tokens[:, :1]), self.to_k(tokens), self.to_v(tokens)
 
 
-def build_classifier(parameters: schema.ADM, channels: int, size: int, classes: int) -> NoisyClassifier:
+def build_classifier(parameters: networks.ADM, channels: int, size: int, classes: int) -> NoisyClassifier:
     """A classifier with random weights, of images of so many channels and pixels a side."""
     sizes = parameters.model_dump(include={"block_channels", "layers_per_block", "norm_groups", "attention", "heads"})
     classifier: NoisyClassifier = NoisyClassifier(channels=channels, size=size, classes=classes, **sizes)

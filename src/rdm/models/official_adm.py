@@ -13,7 +13,7 @@ from torch import Tensor
 from rdm.checkpoints import Tensors, check_dimensions, check_names, read_tensors
 from rdm.errors import UsageError
 from rdm.models.adm import ADM, NoisyClassifier, build_classifier
-from rdm.params import schema
+from rdm.params import network as networks
 
 FIRST = "input_blocks.0.0.weight"
 POSITIONS = "out.2.positional_embedding"  # of a classifier's pooling
@@ -98,7 +98,7 @@ def _check_shape(file: Path, name: str, tensor: Tensor, own: Tensor, number: int
         )
 
 
-def _check_denoiser(file: Path, theirs: Tensors, sizes: schema.ADM, channels: int) -> None:
+def _check_denoiser(file: Path, theirs: Tensors, sizes: networks.ADM, channels: int) -> None:
     """Refuse what looks like an ADM, and is computed otherwise."""
     check_dimensions(file, theirs, {"out.2.weight": 4} | {name: 2 for name in [LABELS] if name in theirs})
     if len(theirs["out.2.weight"]) != 2 * channels:
@@ -113,7 +113,7 @@ def _check_denoiser(file: Path, theirs: Tensors, sizes: schema.ADM, channels: in
         )
 
 
-def _names(sizes: schema.ADM, ours: Tensors) -> dict[str, tuple[str, ...]]:
+def _names(sizes: networks.ADM, ours: Tensors) -> dict[str, tuple[str, ...]]:
     """For each tensor that a checkpoint of these sizes must have, ours that it is cut into along its rows."""
     layers = LAYERS | (LAST if "conv_out.weight" in ours else LAST_OF_CLASSIFIER) | {"input_blocks.0.0": "conv_in"}
     for theirs, own in _blocks(sizes):
@@ -123,7 +123,7 @@ def _names(sizes: schema.ADM, ours: Tensors) -> dict[str, tuple[str, ...]]:
     return {name: own for name, own in names.items() if own[0] in ours}
 
 
-def _blocks(sizes: schema.ADM) -> Iterator[tuple[str, str]]:
+def _blocks(sizes: networks.ADM) -> Iterator[tuple[str, str]]:
     """Residual and attention blocks, theirs and ours; the first of the two alone where there is no attention."""
     levels, layers, number = len(sizes.block_channels), sizes.layers_per_block, 1
     for level in range(levels):
@@ -149,7 +149,7 @@ def _thirds(name: str) -> tuple[str, ...]:
     return tuple(name.replace("{q,k,v}", letter) for letter in "qkv") if "{q,k,v}" in name else (name,)
 
 
-def _sizes(file: Path, theirs: Tensors, heads: int | None) -> schema.ADM:
+def _sizes(file: Path, theirs: Tensors, heads: int | None) -> networks.ADM:
     """What the tensors' shapes say of the network.
 
     Blocks that resample have no attention, and look like others without it: the blocks of a resolution are counted at
@@ -168,7 +168,7 @@ def _sizes(file: Path, theirs: Tensors, heads: int | None) -> schema.ADM:
     width = max(channels) // heads if heads > 0 and max(channels) % heads == 0 else 0  # of a head
     if not width or any(c % width for c, attended in zip(channels, attention, strict=True) if attended):
         raise UsageError(f"{file}: its resolutions of {channels} channels do not fit heads {heads}.")
-    return schema.ADM(
+    return networks.ADM(
         kind="adm",
         block_channels=channels,
         layers_per_block=layers,

@@ -18,7 +18,7 @@ from rdm.models.official import import_transformer
 from rdm.models.official_adm import FIRST, import_adm
 from rdm.models.official_unet import NETWORK, import_unet
 from rdm.models.unet import CrossAttentionUNet
-from rdm.params import schema
+from rdm.params.sampler import ClassifierGuidance
 from rdm.provenance.files import whole_folder
 
 TRANSFORMER_HEADS = 16  # of all transformers that were published of size XL
@@ -75,7 +75,7 @@ def load_published(network: nn.Module, file: Path) -> None:
     network.load_state_dict(imported.state_dict())
 
 
-def load_classifier(parameters: schema.NoisyClassifier, shape: list[int], classes: int) -> NoisyClassifier:
+def load_classifier(parameters: ClassifierGuidance, shape: list[int], classes: int) -> NoisyClassifier:
     """The declared classifier of noisy latents (C, h, w) with the published weights, in eval mode, without gradients.
 
     Raises UsageError if the file is none, or of another network than is declared, of other latents or classes.

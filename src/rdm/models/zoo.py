@@ -39,7 +39,7 @@ def build_network(
         sizes = {**parameters.model_dump(exclude={"kind"}), "channels": channels, "size": size, "classes": classes}
         transformer: nn.Module = Latte(**sizes, frames=shape[0]) if len(shape) == 4 else DiT(**sizes)
         return transformer
-    if isinstance(parameters, schema.ADM):
+    if isinstance(parameters, network.ADM):
         return ADM(parameters, channels, size, classes)
     if parameters.label == "cross":
         return CrossAttentionUNet(parameters, channels, size, classes)

@@ -7,20 +7,9 @@ from collections.abc import Collection
 from rdm.errors import ParameterError, nearest
 from rdm.params.evaluation import Score
 from rdm.params.experiment import CONTROL, FLOOR, UNSUPERVISED, Experiment
-from rdm.params.network import TextNetwork
+from rdm.params.network import ADM, TextNetwork
 from rdm.params.protocol import Protocol
-from rdm.params.schema import (
-    ADM,
-    Baseline,
-    CaptionedData,
-    ClipData,
-    Data,
-    Denoiser,
-    DiT,
-    Latte,
-    Optimisation,
-    VideosData,
-)
+from rdm.params.schema import Baseline, CaptionedData, ClipData, Data, Denoiser, DiT, Latte, Optimisation, VideosData
 
 
 def check_systems(experiment: Experiment) -> None:
@@ -59,7 +48,7 @@ def _check_bases(experiment: Experiment) -> None:
 
 def learns_variance(baseline: Denoiser) -> bool:
     """Whether its network predicts the variance of a denoising step, too."""
-    return isinstance(baseline.network, ADM) or bool(getattr(baseline.network, "learned_sigma", False))
+    return bool(getattr(baseline.network, "learned_sigma", False))
 
 
 def has_null_label(baseline: Denoiser) -> bool:

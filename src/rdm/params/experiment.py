@@ -12,7 +12,8 @@ from rdm.params.autoencoder import AnyAutoencoder
 from rdm.params.evaluation import Cell, Curve, Figures, Published, Score, Tables
 from rdm.params.gates import Gates, Variant
 from rdm.params.protocol import Protocol
-from rdm.params.schema import Baseline, Data, Denoiser, Distinct, DiT, FineTuned, PublishedBaseline, Sampler, Train
+from rdm.params.sampler import Sampler
+from rdm.params.schema import Baseline, Data, Denoiser, Distinct, DiT, FineTuned, PublishedBaseline, Train
 from rdm.params.section import Name, Section
 from rdm.paths import run_name
 

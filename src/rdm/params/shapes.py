@@ -7,8 +7,8 @@ from rdm.params.autoencoder import Codec, Pixels
 from rdm.params.evaluation import Classifier
 from rdm.params.experiment import Experiment
 from rdm.params.gates import Gates
-from rdm.params.network import PixArt, TextNetwork, TextUNet, Transformer, WordEncoder
-from rdm.params.schema import ADM, ClipData, Denoiser, MovingDigitsData, Network, UNet
+from rdm.params.network import ADM, PixArt, TextNetwork, TextUNet, Transformer, WordEncoder
+from rdm.params.schema import ClipData, Denoiser, MovingDigitsData, Network, UNet
 
 
 def check_shapes(experiment: Experiment) -> None:
@@ -101,7 +101,7 @@ def _check_network(where: str, baseline: Denoiser, size: int) -> None:
     _check_unet(where, network, size)
 
 
-def _check_unet(where: str, network: UNet | TextUNet, size: int) -> None:
+def _check_unet(where: str, network: UNet | TextUNet | ADM, size: int) -> None:
     if len(network.attention) != len(network.block_channels):
         raise ParameterError(f"{where}.attention: one entry per block_channels is needed.")
     _multiple("the latents' size", size, 2 ** (len(network.block_channels) - 1), f"the levels of {where}")

@@ -41,7 +41,7 @@ def of_network(parameters: schema.Network, shape: list[int], classes: int) -> Co
     return Cost(_count(network), forward_flops(network, shape), _kept(network, lambda: network(*inputs)))
 
 
-def of_classifier(parameters: schema.ADM, shape: list[int], classes: int) -> Cost:
+def of_classifier(parameters: networks.ADM, shape: list[int], classes: int) -> Cost:
     """A classifier of noisy latents of this shape, (C, h, w)."""
     channels, size, _ = shape
     with torch.device("meta"):

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from rdm.params import network as networks
 from rdm.params import schema
 from rdm.params.autoencoder import AnyAutoencoder
 from rdm.provenance.files import digest
@@ -65,7 +66,7 @@ def of_autoencoder(parameters: AnyAutoencoder, channels: int, size: int) -> Auto
     return cost.of_autoencoder(parameters, channels, size)
 
 
-def of_classifier(parameters: schema.ADM, shape: list[int], classes: int) -> Cost:
+def of_classifier(parameters: networks.ADM, shape: list[int], classes: int) -> Cost:
     """A classifier of noisy latents of this shape, (C, h, w)."""
     known = _counted().get(classifier_key(parameters, shape, classes))
     if known:
@@ -80,7 +81,7 @@ def network_key(parameters: schema.Network, shape: list[int], classes: int) -> s
     return digest({"network": parameters.model_dump(exclude=WITHOUT_COST), "shape": shape, "classes": classes})
 
 
-def classifier_key(parameters: schema.ADM, shape: list[int], classes: int) -> str:
+def classifier_key(parameters: networks.ADM, shape: list[int], classes: int) -> str:
     """What its cost depends on, as a digest."""
     return digest({"classifier": parameters.model_dump(), "shape": shape, "classes": classes})
 

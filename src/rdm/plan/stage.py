@@ -15,6 +15,7 @@ from rdm.errors import UsageError, nearest
 from rdm.params import Experiment, schema
 from rdm.params.autoencoder import Autoencoder, Pixels
 from rdm.params.evaluation import Classifier
+from rdm.params.sampler import Sampler
 from rdm.plan.counted import AutoencoderCost, Cost, of_autoencoder, of_classifier, of_network
 from rdm.provenance import graph
 from rdm.provenance.graph import Job
@@ -165,7 +166,7 @@ class Plan:
         flops = samples * (calls * cost.forward_flops + guides + len(samplers) * self._frames[dataset] * decoder)
         return Work(flops, len(samplers) * samples * self._pixels(dataset), 4 * cost.parameters)
 
-    def _guide(self, system: str, sampler: schema.Sampler) -> int:
+    def _guide(self, system: str, sampler: Sampler) -> int:
         """FLOPs of the classifier that guides a sample: at each step forward, and back to its input."""
         if sampler.classifier is None:
             return 0

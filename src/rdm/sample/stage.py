@@ -22,7 +22,8 @@ from rdm.models.adm import NoisyClassifier
 from rdm.models.published import load_classifier
 from rdm.params import Experiment
 from rdm.params.dependencies import make_sample, make_train, of_sample
-from rdm.params.schema import Diffusion, Sampler
+from rdm.params.sampler import Sampler
+from rdm.params.schema import Diffusion
 from rdm.parts import Part
 from rdm.progress import progress
 from rdm.provenance.files import require_disk, share_file, whole_file

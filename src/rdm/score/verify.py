@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rdm.data.published import ADM
+from rdm.data.packs import ADM
 from rdm.errors import UsageError, nearest
 from rdm.params.protocol import Protocol
 from rdm.score.inputs import Settings
