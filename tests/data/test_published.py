@@ -5,10 +5,12 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from rdm import params
+from rdm import downloads, params
 from rdm.data import imagenet, published
+from rdm.data.packs import Pack
 from tests.conftest import ROOT
 from tests.test_cli import fails, rdm
 
@@ -154,6 +156,64 @@ def test_photographs_that_lie_in_one_folder(coco, monkeypatch):
     fails(rdm("datasets", "verify", "coco2014", params=None), 1, "val2014 has 2 .jpg files, coco2014 has 1")
 
 
+@pytest.fixture
+def packs(tmp_path, monkeypatch):
+    """Two packs of four images, the working directory, and a server's stand-in, which holds both."""
+    monkeypatch.chdir(tmp_path)
+    parts = tuple(Pack(f"https://there.invalid/{name}.npz", (4, 2, 2, 3)) for name in ("one", "two"))
+    own = published.Published("a test", "data/adm-samples", 0, "none", parts, ())
+    monkeypatch.setitem(published.DATASETS, "adm-samples", own)
+    held = {part.url: np.full((4, 2, 2, 3), number, np.uint8) for number, part in enumerate(parts)}
+
+    def download(self, url, output_file, _):
+        with Path(output_file).open("wb") as stream:
+            np.savez(stream, arr_0=held[url])
+
+    monkeypatch.setattr(downloads._Resuming, "__call__", download)
+    return Path("data/adm-samples"), held
+
+
+def samples(verb, *arguments):
+    return rdm("datasets", verb, "adm-samples", *arguments, params=None)
+
+
+def test_packs_of_samples_are_fetched_and_verified(packs):
+    place, _ = packs
+    fails(samples("verify"), 1, "one.npz is not there, or not whole; `rdm datasets fetch adm-samples` downloads it")
+    assert samples("fetch").exit_code == 0
+    assert {path.name for path in place.iterdir()} == {"one.npz", "one.npz.sha256", "two.npz", "two.npz.sha256"}
+    assert json.loads(samples("verify", "--json").output) == [
+        {"file": str(place / name), "images": 4, "size": "2x2"} for name in ("one.npz", "two.npz")
+    ]
+    assert "https://there.invalid/one.npz https://there.invalid/two.npz" in rdm("datasets", "list", params=None).output
+
+
+def refused():
+    """The one sentence of a download that fails; the licence was said before."""
+    result = samples("fetch")
+    assert result.exit_code == 1
+    licence, sentence = result.stderr.splitlines()
+    assert licence.startswith("a test; 0 GB.")
+    return sentence
+
+
+def test_packs_that_are_not_those_are_refused(packs):
+    place, held = packs
+    samples("fetch")
+    whole = (place / "one.npz").read_bytes()
+    (place / "one.npz").write_bytes(whole[: len(whole) // 2])
+    assert "it was changed or damaged; remove it and try again" in refused()
+    fails(samples("verify"), 2, "one.npz")
+    (place / "one.npz").unlink()
+    held["https://there.invalid/one.npz"] = np.zeros((4, 2, 3, 3), np.uint8)
+    assert "one.npz has sha256" in refused()  # that of the first download holds
+    (place / "one.npz.sha256").unlink()
+    assert "one.npz holds images of shape (4, 2, 3, 3), published were" in refused()
+    fails(samples("verify"), 1, "one.npz holds images of shape (4, 2, 3, 3), published were (4, 2, 2, 3)")
+    np.savez(place / "one.npz", arr_0=np.zeros((4, 3, 2, 2), np.uint8))
+    fails(samples("verify"), 2, "one.npz: the array has shape (4, 3, 2, 2), whose last axis is not")
+
+
 def test_bad_names(small):
     fails(rdm("datasets", "verify", "imagnet", params=None), 2, "did you mean 'imagenet'?")
     fails(rdm("datasets", "fetch", "cifar", params=None), 2, "There is no published data set 'cifar'")
@@ -166,3 +226,9 @@ def test_the_list_is_that_of_the_paper_s_parameters():
         assert name in listed
         place = Path(getattr(data, "folder", None) or data.train)
         assert place.is_relative_to(published.DATASETS[name].folder)
+
+
+def test_the_packs_are_the_samples_of_the_paper_s_parameters():
+    packs, place = published.DATASETS["adm-samples"].parts, Path(published.DATASETS["adm-samples"].folder)
+    declared = {Path(own.path) for own in params.load(ROOT / "params" / "paper.yaml").published.values()}
+    assert {place / pack.file for pack in packs} == declared - {Path("data/stylegan-xl")}

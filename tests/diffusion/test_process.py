@@ -7,7 +7,8 @@ import torch
 
 from rdm.diffusion.process import forward_process, solver, training_loss
 from rdm.diffusion.sampling import draw_latents, guided
-from rdm.params.schema import Diffusion, Sampler
+from rdm.params.sampler import Sampler
+from rdm.params.schema import Diffusion
 
 MEAN, STD = 0.7, 0.4
 

@@ -9,7 +9,8 @@ from torch.distributions import Normal, kl_divergence
 from rdm.diffusion.process import forward_process, solver, training_loss
 from rdm.diffusion.sampling import draw_latents, guided
 from rdm.diffusion.variance import variational_bound
-from rdm.params.schema import Diffusion, Sampler
+from rdm.params.sampler import Sampler
+from rdm.params.schema import Diffusion
 from tests.diffusion.test_process import MEAN, STD, exact_model
 
 DIFFUSION = Diffusion(target="epsilon")

@@ -12,9 +12,9 @@ from rdm import params
 from rdm.cli import main
 from rdm.models.cost import forward_flops
 from rdm.models.zoo import build_network
-from rdm.params import schema
+from rdm.params import evaluation, schema
 from rdm.plan import cost, counted, downloads, measured, stage
-from tests.conftest import CI, ROOT
+from tests.conftest import CI, ROOT, altered
 from tests.models.small import CLASSES, NETWORKS, SHAPE, TEXT, build, shape_of
 
 XL = schema.DiT(kind="dit", width=1152, depth=28, heads=16, patch=2, frequency_shift=0)
@@ -51,6 +51,34 @@ def test_kept_bytes_of_two_layers():
         network = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.GELU(), torch.nn.Linear(16, 4))
         x = torch.zeros(3, 8)
     assert cost._kept(network, lambda: network(x)) == 4 * 3 * (8 + 16 + 16)
+
+
+def test_adm_and_its_classifier_are_the_published_ones():
+    """1,120 GFLOP a forward for 256x256 (ADM, Table 10, multiply-adds), 553.8 M and 54 M parameters."""
+    paper = params.load(ROOT / "params" / "paper.yaml")
+    adm = counted.of_network(paper.train.baselines["adm"].network, [3, 256, 256], 1000)
+    assert adm.parameters == 553_838_086
+    assert adm.forward_flops / 2e9 == pytest.approx(1120, rel=0.01)
+    classifier = counted.of_classifier(paper.sample["adm-guided"].classifier.network, [3, 256, 256], 1000)
+    assert classifier.parameters / 1e6 == pytest.approx(54, abs=0.5)
+
+
+def test_a_classifier_costs_two_passes_a_step():
+    """Forward, and back to its input; pixels cost nothing beside the data set that holds them."""
+    paper = params.load(ROOT / "params" / "paper.yaml")
+    rows = paper.tables.table1.rows
+    for sampler in ("adm-plain", "adm-guided"):
+        row = evaluation.Row(row="ADM, sampled here", system="adm", sampler=sampler)
+        table = paper.tables.table1.model_copy(update={"rows": (*rows, row)})
+        own = altered(paper, tables=paper.tables.model_copy(update={"table1": table}))
+        plan = stage.Plan(own, dict.fromkeys(own.data, 1000), 1e12)
+        works = {(job.verb, job.names): work for job, work in plan.jobs()}
+        calls = 50_000 * 250 * counted.of_network(own.train.baselines["adm"].network, [3, 256, 256], 1000).forward_flops
+        guide = own.sample["adm-guided"].classifier.network
+        extra = 50_000 * 500 * counted.of_classifier(guide, [3, 256, 256], 1000).forward_flops
+        expected = calls + (extra if sampler == "adm-guided" else 0)
+        assert works["sample", ("paper-adm-s0",)].flops == pytest.approx(expected)
+        assert works["latents", ("pixels",)] == stage.Work()
 
 
 def test_a_training_is_dealt_to_the_fewest_gpus_that_hold_it():

@@ -15,7 +15,7 @@ from rdm.plan.stage import CHANNELS, Plan
 
 
 def count(files):
-    """The costs of all denoisers and autoencoders, by what they depend on."""
+    """The costs of all denoisers, classifiers that guide them, and autoencoders, by what they depend on."""
     found = {}
     for experiment in map(params.load, files):
         plan = Plan(experiment, {}, 0)
@@ -28,6 +28,10 @@ def count(files):
             key = counted.network_key(network, *items)
             if key not in found:
                 found[key] = cost.of_network(network, *items)
+            for name in experiment.samplers_of(system):
+                guide = experiment.samplers[name].classifier
+                if guide is not None:
+                    found[counted.classifier_key(guide.network, *items)] = cost.of_classifier(guide.network, *items)
     return {key: dataclasses.asdict(value) for key, value in sorted(found.items())}
 
 

@@ -16,7 +16,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the ro
 
 @click.group()
 def datasets() -> None:
-    """The paper's data sets: where they come from, under which terms, and whether all of one is there.
+    """The paper's data sets, and others' samples: where they come from, their terms, and whether all of one is there.
 
     `rdm data` then stores the ones that a parameter file names.
     """
@@ -54,7 +54,7 @@ def datasets_fetch(name: str, folder: Path | None) -> None:
 @folder_option
 @json_option
 def datasets_verify(name: str, folder: Path | None, as_json: bool) -> None:
-    """Count the folders and files of NAME; the first number that is another is named.
+    """Count the folders, files or images of NAME; the first number that is another is named.
 
     Of ImageNet's official archives, sizes and md5 are compared: minutes.
     """

@@ -10,10 +10,12 @@ import click
 from rdm.cli.common import print_path, print_rows
 
 
-def _numbers(_: click.Context, option: click.Parameter, value: str) -> tuple[int, ...]:
+def _numbers(_: click.Context, option: click.Parameter, value: str | None) -> tuple[int, ...] | None:
     """Parse 8,16,32."""
     from rdm.errors import UsageError
 
+    if value is None:
+        return None
     if not re.fullmatch(r"-?\d+(,-?\d+)*", value):
         raise UsageError(f"--{option.name} {value}: give a number, or several with commas between them.")
     return tuple(int(number) for number in value.split(","))
@@ -29,17 +31,17 @@ def models() -> None:
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option(
     "--heads",
-    default="16",
-    show_default=True,
     callback=_numbers,
-    help="Attention heads, which FILE does not tell; of LDM at each resolution: 1,1,1,1 (LDM-4) or 8,16,32 (LDM-8).",
+    help="Attention heads, which FILE does not tell. Default: 16 of DiT and Latte, of ADM 64 channels each. Of LDM at "
+    "each resolution: 1,1,1,1 (LDM-4) or 8,16,32 (LDM-8).",
 )
-def models_import(file: Path, folder: Path, heads: tuple[int, ...]) -> None:
+def models_import(file: Path, folder: Path, heads: tuple[int, ...] | None) -> None:
     """Write a published checkpoint FILE to FOLDER, for `rdm gates` and from_pretrained.
 
-    FILE: DiT's own (DiT-XL-2-256x256.pt), Latte's (skytimelapse.pt, taichi-hd.pt, ucf101.pt), or a class-conditional
-    LDM's (model.ckpt). Every tensor of FILE is used, or the import is refused. FOLDER is loaded by
-    rdm.models.dit.DiT, rdm.models.latte.Latte or diffusers' UNet2DConditionModel.
+    FILE: DiT's own (DiT-XL-2-256x256.pt), Latte's (skytimelapse.pt, taichi-hd.pt, ucf101.pt), a class-conditional
+    LDM's (model.ckpt), or ADM's (256x256_diffusion.pt, 256x256_classifier.pt). Every tensor of FILE is used, or the
+    import is refused. FOLDER is loaded by rdm.models.dit.DiT, rdm.models.latte.Latte, diffusers' UNet2DConditionModel
+    (LDM) and UNet2DModel (ADM), or rdm.models.adm.NoisyClassifier.
     """
     from rdm.models import published
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rdm.data import imagenet
+from rdm.data.packs import ADM_SAMPLES, Pack, verify_pack
 from rdm.downloads import fetch
 from rdm.errors import RdmError, UsageError, nearest
 from rdm.progress import progress
@@ -42,7 +43,7 @@ class Archive:
 
 @dataclass(frozen=True)
 class Published:
-    """A data set that others published.
+    """A data set that others published, or samples of theirs.
 
     parts: its folders. archives: its files, which may be there instead. urls: of what may be downloaded without asking.
     steps: what is left to do by hand.
@@ -52,7 +53,7 @@ class Published:
     folder: str  # as params/paper.yaml names it
     gigabytes: float
     licence: str
-    parts: tuple[Part, ...]
+    parts: tuple[Part | Pack, ...]
     steps: tuple[str, ...]
     urls: tuple[str, ...] = ()
     archives: tuple[Archive, ...] = ()
@@ -154,6 +155,14 @@ DATASETS = {
             "unpack the tgz files of train/imgs and valid/imgs, to {folder}/train/imgs/000/*.jpg and so on",
         ),
     ),
+    "adm-samples": Published(
+        "ADM's samples of ImageNet 256x256: BigGAN-deep, ADM, ADM-U, ADM-G, 50,000 images each",
+        "data/adm-samples",
+        39,
+        "MIT (of the code; none is stated for the samples)",
+        ADM_SAMPLES,
+        (),
+    ),
 }
 
 
@@ -180,18 +189,26 @@ def require_place(place: Path) -> None:
 def rows() -> list[dict[str, Any]]:
     """What there is, a row each."""
     return [
-        {"name": n, "what": d.what, "GB": d.gigabytes, "licence": d.licence, "download": " ".join(d.urls) or "by hand"}
+        {"name": n, "what": d.what, "GB": d.gigabytes, "licence": d.licence, "download": _address(d)}
         for n, d in DATASETS.items()
     ]
+
+
+def _address(dataset: Published) -> str:
+    return " ".join([*dataset.urls, *(pack.url for pack in _packs(dataset))]) or "by hand"
 
 
 def fetch_dataset(name: str, folder: Path | None) -> list[str]:
     """Download what may be downloaded; returns the steps that are left: none, if all is in its place.
 
+    No digest was published of any: that of the first download is kept beside it, and holds from then on.
     Raises RdmError if the download fails, or if what is in its place is not the whole of it.
     """
     dataset = find(name)
     place = folder or Path(dataset.folder)
+    for pack in _packs(dataset):
+        place.mkdir(parents=True, exist_ok=True)
+        fetch(pack.url, place / pack.file, None)
     if place.is_dir() and any(place.iterdir()) and not _halves(dataset, place):
         verify_dataset(name, folder)
         return []
@@ -214,7 +231,15 @@ def verify_dataset(name: str, folder: Path | None) -> list[dict[str, Any]]:
     if dataset.archives and (place / dataset.archives[0].name).is_file():
         listed = {imagenet.DEVKIT} if (place / imagenet.SYNSETS).is_file() else set()  # labels from elsewhere
         return [_verify_archive(place, archive, name) for archive in dataset.archives if archive.name not in listed]
-    return [_verify(place, part, name) for part in dataset.parts]
+    return [
+        verify_pack(place, part, name) if isinstance(part, Pack) else _verify(place, part, name)
+        for part in dataset.parts
+    ]
+
+
+def _packs(dataset: Published) -> list[Pack]:
+    """Its files that are downloaded into its folder."""
+    return [part for part in dataset.parts if isinstance(part, Pack)]
 
 
 def _download(place: Path, url: str) -> Path:

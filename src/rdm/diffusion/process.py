@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rdm.diffusion.variance import variational_bound
 from rdm.params import schema
+from rdm.params.sampler import Sampler
 
 Denoiser = Callable[[Tensor, Tensor, Tensor], Tensor]  # (latents, timesteps, labels) -> prediction, [variance]
 
@@ -22,13 +23,13 @@ def forward_process(diffusion: schema.Diffusion) -> DDIMScheduler:
 
 
 def solver(
-    diffusion: schema.Diffusion, sampler: schema.Sampler
+    diffusion: schema.Diffusion, sampler: Sampler
 ) -> DDIMScheduler | DDPMScheduler | DPMSolverMultistepScheduler:
     """The scheduler that takes the sampling steps."""
     if sampler.solver == "ddpm":
         # the official code's timesteps: evenly spaced, the first and the last of training among them
         spacing = _betas(diffusion) | {"timestep_spacing": "linspace"}
-        return DDPMScheduler(**spacing, variance_type="learned_range", clip_sample=False)
+        return DDPMScheduler(**spacing, variance_type="learned_range", clip_sample=sampler.clip)
     if sampler.solver == "dpm++":
         return DPMSolverMultistepScheduler(**_betas(diffusion), algorithm_type="dpmsolver++", solver_order=2)
     if sampler.spacing == "leading":  # LDM's: one later than DDIM's own, and the last step ends at the first beta

@@ -6,6 +6,7 @@ import math
 
 import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import Tensor
 
 BIN = 1 / 255  # half the width of a grey level on [-1, 1], for which the last step's likelihood was written
@@ -33,6 +34,21 @@ def variational_bound(
     first = timesteps.view(-1, *[1] * (latents.ndim - 1)) == 0
     nats = torch.where(first, -_log_likelihood(latents, mean, log_variance), divergence)
     return nats.flatten(1).mean(1) / math.log(2)
+
+
+def step_variance(steps: DDPMScheduler, timestep: Tensor, fraction: Tensor) -> Tensor:
+    """The learned variance of the step that `steps` takes from a timestep (Eq. 15), shaped like `fraction`.
+
+    Of the last step, whose smallest variance would be 0, the largest.
+    """
+    before = int(steps.previous_timestep(timestep))
+    alpha = steps.alphas_cumprod[timestep].double()
+    alpha_before = steps.alphas_cumprod[before].double() if before >= 0 else torch.ones_like(alpha)
+    largest = 1 - alpha / alpha_before
+    smallest = largest * (1 - alpha_before) / (1 - alpha) if before >= 0 else largest
+    share = (fraction + 1) / 2
+    variance: Tensor = (share * largest.log().to(fraction) + (1 - share) * smallest.log().to(fraction)).exp()
+    return variance
 
 
 def _tables(process: DDIMScheduler) -> tuple[Tensor, ...]:

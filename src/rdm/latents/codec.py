@@ -5,23 +5,52 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.autoencoders.vae import DecoderOutput
 from diffusers.models.autoencoders.vq_model import VQModel
-from torch import Tensor
+from torch import Tensor, nn
 
-from rdm.params.autoencoder import AnyAutoencoder
+from rdm.params.autoencoder import AnyAutoencoder, Pixels
 from rdm.params.performance import Precision
 from rdm.performance import computing
+from rdm.provenance.files import canonical_json
 
-Network: TypeAlias = VQModel | AutoencoderKL
+
+class NoAutoencoder(nn.Module):
+    """The latents are the pixels: it has no weights, and changes nothing. Its config is like an autoencoder's."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.config = SimpleNamespace(block_out_channels=(channels,), latent_channels=channels, out_channels=channels)
+
+    def forward(self, pixels: Tensor) -> DecoderOutput:
+        """The pixels, as autoencoders return them."""
+        return DecoderOutput(sample=pixels)
+
+    decode = forward
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write config.json, which names the class as those of autoencoders do."""
+        content = canonical_json({"_class_name": type(self).__name__, **vars(self.config)})
+        (folder / "config.json").write_text(content, encoding="utf-8")
+
+
+Network: TypeAlias = VQModel | AutoencoderKL | NoAutoencoder
 
 
 def build_autoencoder(parameters: AnyAutoencoder, channels: int, image_size: int) -> Network:
-    """An autoencoder with random weights for images of `channels` channels: a VQ-VAE, or without a codebook KL."""
+    """An autoencoder with random weights for images of `channels` channels: a VQ-VAE, or without a codebook KL.
+
+    Of pixels, one that has no weights.
+    """
+    if isinstance(parameters, Pixels):
+        return NoAutoencoder(channels)
     attention = getattr(parameters, "attention", None) or (False,) * len(parameters.block_channels)
     common: dict[str, Any] = {
         "in_channels": channels,
@@ -41,7 +70,12 @@ def build_autoencoder(parameters: AnyAutoencoder, channels: int, image_size: int
 
 
 def encode(autoencoder: Network, pixels: Tensor) -> Tensor:
-    """(N, C, H, W) -> latents before quantisation (N, c, h, w); of KL their mean and deviation (N, 2 c, h, w)."""
+    """(N, C, H, W) -> latents before quantisation (N, c, h, w); of KL their mean and deviation (N, 2 c, h, w).
+
+    Where there is no autoencoder, the pixels.
+    """
+    if isinstance(autoencoder, NoAutoencoder):
+        return pixels
     encoded = autoencoder.encode(pixels)
     if isinstance(autoencoder, VQModel):
         latents: Tensor = encoded.latents
@@ -64,7 +98,8 @@ class LatentCodec:
     """An autoencoder with the statistics that normalise its latents.
 
     The latents are the encoder's output before quantisation, as in latent diffusion; decoding quantises them.
-    mean, std: float32 of shape (C, 1, 1), over all training items; of a published autoencoder 0 and 1 / its scale.
+    mean, std: float32 of shape (C, 1, 1), over all training items; of a published autoencoder 0 and 1 / its scale, of
+    pixels 0 and 1.
     """
 
     autoencoder: Network

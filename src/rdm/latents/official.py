@@ -23,7 +23,7 @@ def load_autoencoder(parameters: PublishedAutoencoder, channels: int, image_size
     Raises UsageError if the weights cannot be read, or are not those of the declared network.
     """
     network, file = build_autoencoder(parameters, channels, image_size), published_file(Path(parameters.weights))
-    given, unused = _convert(network, _own(read_tensors(file)))
+    given, unused = _convert(len(parameters.block_channels), _own(read_tensors(file)))
     ours = network.state_dict()
     check_names(file, type(network).__name__, {*given, *unused}, ours)
     check_shapes(file, given, ours)
@@ -44,11 +44,10 @@ def _own(tensors: Tensors) -> Tensors:
     return within or {name: tensor for name, tensor in tensors.items() if not name.startswith(TRAINING)}
 
 
-def _convert(network: Network, theirs: Tensors) -> tuple[Tensors, set[str]]:
+def _convert(levels: int, theirs: Tensors) -> tuple[Tensors, set[str]]:
     """Their tensors under our names, and the names of those that found no place."""
     if any(name.startswith("encoder.down_blocks.") for name in theirs):
         return {_present_name(name): tensor for name, tensor in theirs.items()}, set()
-    levels = len(network.config.block_out_channels)
     attention = {name: tensor for name, tensor in theirs.items() if ".attn." in name}  # diffusers misses these
     others = {name: tensor for name, tensor in theirs.items() if name not in attention}
     converted: Tensors = diffusers_names.convert_ldm_vae_checkpoint(

@@ -1,4 +1,4 @@
-"""`rdm autoencoder`: train one VQ-VAE, or take a published autoencoder."""
+"""`rdm autoencoder`: train one VQ-VAE, or take a published autoencoder, or none."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rdm.data import stage as data
 from rdm.latents.codec import Network, build_autoencoder, to_pixels
 from rdm.latents.official import load_autoencoder
 from rdm.params import Experiment
-from rdm.params.autoencoder import Autoencoder, PublishedAutoencoder
+from rdm.params.autoencoder import Autoencoder, Pixels, PublishedAutoencoder
 from rdm.params.dependencies import make_autoencoder, of_autoencoder
 from rdm.progress import progress
 from rdm.provenance.manifest import Input, Recipe, build, is_current
@@ -25,7 +25,7 @@ from rdm.runtime import prepare
 
 
 def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
-    """Train the autoencoder `name`, or import its weights; returns its folder."""
+    """Train the autoencoder `name`, or import its weights, of pixels none; returns its folder."""
     parameters = experiment.latents[name]
     train = data.load(experiment, parameters.data, "train")
     test = data.load(experiment, parameters.data, "test")
@@ -41,6 +41,8 @@ def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
         images = data.as_images(train.images)
         if isinstance(parameters, PublishedAutoencoder):
             autoencoder = load_autoencoder(parameters, images.shape[3], images.shape[1]).to(device)
+        elif isinstance(parameters, Pixels):
+            autoencoder = build_autoencoder(parameters, images.shape[3], images.shape[1])
         else:
             autoencoder = fit(parameters, images, device)
         if len(test.labels):

@@ -13,12 +13,18 @@ from safetensors.torch import save_file
 from torch import nn
 
 from rdm.errors import RdmError
+from rdm.models.adm import ADM
 from rdm.models.dit import DiT
 from rdm.models.gates import gates_of
 from rdm.models.pixart import PixArt
 from rdm.models.unet import AddedLabelUNet, CrossAttentionUNet, TextUNet
 
-PLAIN = {AddedLabelUNet: UNet2DModel, TextUNet: UNet2DConditionModel, PixArt: PixArtTransformer2DModel}
+PLAIN = {
+    AddedLabelUNet: UNet2DModel,
+    ADM: UNet2DModel,
+    TextUNet: UNet2DConditionModel,
+    PixArt: PixArtTransformer2DModel,
+}
 
 
 def save_diffusers(network: nn.Module, folder: Path) -> None:
@@ -41,7 +47,7 @@ def save_diffusers(network: nn.Module, folder: Path) -> None:
         )
         plain = UNet2DConditionModel.from_config(network.config)
         plain.load_state_dict(weights)
-    elif isinstance(network, AddedLabelUNet | TextUNet | PixArt):
+    elif isinstance(network, AddedLabelUNet | ADM | TextUNet | PixArt):
         plain = PLAIN[type(network)].from_config(network.config)
         plain.load_state_dict(network.state_dict())
     else:  # a Latte, or a model that was diffusers' own from the start

@@ -13,6 +13,7 @@ from rdm.errors import RdmError, UsageError, nearest
 from rdm.provenance.files import whole_file
 
 LATTE = "https://huggingface.co/maxin-cn/Latte/resolve/main/"
+ADM = "https://openaipublic.blob.core.windows.net/diffusion/jul-2021/"
 LDM = "https://ommer-lab.com/files/latent-diffusion/"
 OF_CODE = "MIT (of the code; none is stated for the weights)"
 
@@ -59,6 +60,14 @@ WEIGHTS = {
     "ldm4": Weights("ldm4-cin256-v2.ckpt", LDM + "nitro/cin/model.ckpt", 1.7e9, OF_CODE, "LDM-4 with VQ-f4, ImageNet"),
     "ldm8": Weights(
         "ldm8-cin256.ckpt", LDM + "cin.zip", 3.5e9, OF_CODE, "LDM-8 with VQ-f8, ImageNet", member="model.ckpt"
+    ),
+    "adm-256": Weights("256x256_diffusion.pt", ADM + "256x256_diffusion.pt", 2.2e9, OF_CODE, "ADM, ImageNet 256x256"),
+    "adm-256-classifier": Weights(
+        "256x256_classifier.pt",
+        ADM + "256x256_classifier.pt",
+        0.22e9,
+        OF_CODE,
+        "the classifier of ADM-G, ImageNet 256x256",
     ),
     "sd-vae-ft-ema": Weights(
         "sd-vae-ft-ema.safetensors",

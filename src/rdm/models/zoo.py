@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rdm.errors import RdmError
+from rdm.models.adm import ADM
 from rdm.models.dit import DiT
 from rdm.models.latte import Latte
 from rdm.models.pixart import PixArt
@@ -38,6 +39,8 @@ def build_network(
         sizes = {**parameters.model_dump(exclude={"kind"}), "channels": channels, "size": size, "classes": classes}
         transformer: nn.Module = Latte(**sizes, frames=shape[0]) if len(shape) == 4 else DiT(**sizes)
         return transformer
+    if isinstance(parameters, network.ADM):
+        return ADM(parameters, channels, size, classes)
     if parameters.label == "cross":
         return CrossAttentionUNet(parameters, channels, size, classes)
     return AddedLabelUNet(parameters, channels, size, classes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, PositiveFloat, PositiveInt, Tag
 
@@ -45,7 +45,26 @@ class PublishedAutoencoder(Codec):
     mirror: bool = False  # mirrored images are encoded, too, and learned as often
 
 
+class Pixels(Section):
+    """No autoencoder: the latents are the pixels themselves, in [-1, 1], as ADM learns them."""
+
+    kind: Literal["pixels"]
+    data: Name
+    mirror: bool = False  # mirrored images are learned as often
+
+    factor: ClassVar[int] = 1
+    latent_channels: ClassVar[None] = None  # as many as images have
+
+
+def _kind(section: Any) -> str:
+    """Which of the three sections is meant: pixels say so, what is published names its weights."""
+    named = "kind" in section if isinstance(section, dict) else hasattr(section, "kind")
+    return "<pixels>" if named else by_weights(section)
+
+
 AnyAutoencoder = Annotated[
-    Annotated[Autoencoder, Tag("<trained>")] | Annotated[PublishedAutoencoder, Tag("<published>")],
-    Discriminator(by_weights),
+    Annotated[Autoencoder, Tag("<trained>")]
+    | Annotated[PublishedAutoencoder, Tag("<published>")]
+    | Annotated[Pixels, Tag("<pixels>")],
+    Discriminator(_kind),
 ]

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from rdm.errors import ParameterError, nearest
 from rdm.params.evaluation import Score
 from rdm.params.experiment import CONTROL, FLOOR, UNSUPERVISED, Experiment
-from rdm.params.network import TextNetwork
+from rdm.params.network import ADM, TextNetwork
 from rdm.params.protocol import Protocol
 from rdm.params.schema import Baseline, CaptionedData, ClipData, Data, Denoiser, DiT, Latte, Optimisation, VideosData
 
@@ -99,7 +99,7 @@ def _check_denoiser(experiment: Experiment, name: str, denoiser: Denoiser) -> No
     if isinstance(network, TextNetwork) and not isinstance(data, CaptionedData):
         dataset = experiment.latents[denoiser.latents].data
         raise ParameterError(f"{where}.network.kind: {network.kind} is for captions, {dataset!r} has none.")
-    if not has_null_label(denoiser) and not getattr(data, "labelled", True):
+    if not has_null_label(denoiser) and not isinstance(network, ADM) and not getattr(data, "labelled", True):
         raise ParameterError(f"{where}.network.null_label: without labels it is the only one; leave it out.")
     if learns_variance(denoiser) and denoiser.diffusion.target != "epsilon":
         raise ParameterError(f"{where}.network.learned_sigma: the variance is learned beside target: epsilon alone.")

@@ -13,7 +13,8 @@ from rdm.params.evaluation import Cell, Curve, Figures, Published, Score, Tables
 from rdm.params.gates import Gates, Variant
 from rdm.params.performance import Performance
 from rdm.params.protocol import Protocol
-from rdm.params.schema import Baseline, Data, Denoiser, Distinct, DiT, FineTuned, PublishedBaseline, Sampler, Train
+from rdm.params.sampler import Sampler
+from rdm.params.schema import Baseline, Data, Denoiser, Distinct, DiT, FineTuned, PublishedBaseline, Train
 from rdm.params.section import Name, Section
 from rdm.paths import run_name
 
@@ -123,6 +124,11 @@ class Experiment(Section):
         """The baseline that `system` is or starts from: it fixes latents, network and diffusion."""
         entry = self.systems[system]
         return self.train.baselines[entry.start] if isinstance(entry, FineTuned) else entry
+
+    def latent_channels(self, latents: str) -> int:
+        """Of one item's latents; where these are pixels, of the images: one if they are greyscale, else three."""
+        own, source = self.latents[latents], self.data[self.latents[latents].data].source
+        return own.latent_channels or (1 if source in ("digits", "fashion", "moving_digits") else 3)
 
     def data_of(self, system: str) -> str:
         """The data set that a system learns."""

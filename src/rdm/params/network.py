@@ -1,8 +1,8 @@
-"""What networks share, and those that are conditioned on text, as typed, frozen objects."""
+"""What networks share, ADM's, and those that are conditioned on text, as typed, frozen objects."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Discriminator, Field, PositiveInt, Tag
 
@@ -25,6 +25,19 @@ class ConvolutionalUNet(Section):
     layers_per_block: PositiveInt
     norm_groups: PositiveInt
     attention: tuple[bool, ...]  # attention at each resolution, finest first
+
+
+class ADM(ConvolutionalUNet):
+    """ADM's U-Net (Dhariwal & Nichol, 2021): residual blocks that resample, and that timestep and label modulate.
+
+    It predicts the variance of a denoising step, too, and has no label that means none.
+    """
+
+    kind: Literal["adm"]
+    heads: PositiveInt = 1  # at the widest level, elsewhere as many channels per head
+
+    learned_sigma: ClassVar[bool] = True
+    null_label: ClassVar[bool] = False
 
 
 class WordEncoder(Section):

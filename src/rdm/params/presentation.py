@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rdm.errors import ParameterError, nearest
+from rdm.params.autoencoder import Pixels
 from rdm.params.consistency import declared, has_null_label, learns_variance
 from rdm.params.evaluation import Cell, Row
 from rdm.params.experiment import Experiment
@@ -113,7 +114,8 @@ def _check_sampled(experiment: Experiment, where: str, system: str, name: str) -
         raise ParameterError(f"{where}: {system!r} makes single frames of {experiment.data_of(system)!r}, not clips.")
     if sampler.guidance > 1 and not text and not getattr(data, "labelled", True):
         raise ParameterError(f"{where}: {name!r} is guided, {experiment.data_of(system)!r} has no labels.")
-    channels = experiment.latents[baseline.latents].latent_channels
+    _check_pixels_and_classifier(experiment, name, system)
+    channels = experiment.latent_channels(baseline.latents)
     if sampler.guided_channels is not None and sampler.guided_channels >= channels:
         raise ParameterError(
             f"sample.{name}.guided_channels: the latents of {system!r} have {channels}; name fewer, or leave it out."
@@ -134,6 +136,16 @@ def _check_sampled(experiment: Experiment, where: str, system: str, name: str) -
         )
     if sampler.step is not None and sampler.step not in experiment.systems[system].snapshots:
         raise ParameterError(f"sample.{name}.step: {system!r} keeps no snapshot of step {sampler.step}.")
+
+
+def _check_pixels_and_classifier(experiment: Experiment, name: str, system: str) -> None:
+    """Pixels alone are clipped; a classifier knows the labels of images."""
+    baseline, sampler = experiment.baseline(system), experiment.sample[name]
+    data = experiment.data[experiment.data_of(system)]
+    if sampler.clip and not isinstance(experiment.latents[baseline.latents], Pixels):
+        raise ParameterError(f"sample.{name}.clip: {system!r} makes latents, which no bounds hold for; leave it out.")
+    if sampler.classifier is not None and (isinstance(data, ClipData) or isinstance(baseline.network, TextNetwork)):
+        raise ParameterError(f"sample.{name}.classifier: it is for images of a label; {system!r} makes others.")
 
 
 def _check_picture(experiment: Experiment) -> None:

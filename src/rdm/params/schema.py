@@ -1,4 +1,4 @@
-"""The sections of a parameter file that make samples, as typed, frozen objects: data, train, sample."""
+"""The sections of a parameter file that are learned, as typed, frozen objects: data, train."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AfterValidator, Discriminator, Field, PositiveFloat, PositiveInt, Tag, model_validator
 
 from rdm.params.gates import Gates
-from rdm.params.network import ConvolutionalUNet, PixArt, TextUNet, Transformer
+from rdm.params.network import ADM, ConvolutionalUNet, PixArt, TextUNet, Transformer
 from rdm.params.protocol import Seed
 from rdm.params.section import Name, Section, by_weights
 
@@ -169,7 +169,7 @@ class UNet(ConvolutionalUNet):
     null_label: bool = True  # false, as LDM-8 was published: there is no label that means none, and so no guidance
 
 
-Network = Annotated[DiT | Latte | UNet | TextUNet | PixArt, Field(discriminator="kind")]
+Network = Annotated[DiT | Latte | UNet | ADM | TextUNet | PixArt, Field(discriminator="kind")]
 
 
 class Diffusion(Section):
@@ -221,7 +221,7 @@ class Baseline(Optimisation, Denoiser):
 
 
 class PublishedBaseline(Denoiser):
-    """A system with published weights: DiT-XL/2, Latte, LDM-4, LDM-8. Nothing is trained."""
+    """A system with published weights: DiT-XL/2, Latte, LDM-4, LDM-8, ADM. Nothing is trained."""
 
     weights: str  # the official checkpoint
 
@@ -259,47 +259,3 @@ class Train(Section):
 
     baselines: dict[Name, AnyBaseline]
     gated: Annotated[dict[Name, FineTuned], Field(min_length=1)]
-
-
-# ---------------------------------------------------------------- sample
-
-
-class Sampler(Section):
-    """How latents are drawn.
-
-    ddim: Song et al. (2021); eta = 1 gives the ancestral DDPM step. ddpm: the ancestral step with the variance that a
-    network of learned_sigma predicts, as in DiT's and Latte's published samples. dpm++: the deterministic second-order
-    multistep solver of Lu et al. (2022), as good in fewer steps.
-    """
-
-    solver: Literal["ddim", "ddpm", "dpm++"] = "ddim"
-    steps: PositiveInt
-    guidance: Annotated[float, Field(ge=1)] = 1.0  # classifier-free guidance scale; 1 means none
-    unguided_steps: Annotated[int, Field(ge=0)] = (
-        0  # at the start, where guidance costs variety (Kynkäänniemi et al., 2024)
-    )
-    guided_channels: PositiveInt | None = None  # guidance acts on the first so many channels (DiT: 3); None: on all
-    eta: Annotated[float, Field(ge=0, le=1)] = 0.0
-    # ddim's timesteps of 1000 in 250: trailing 999, 995, ..., 3; leading 997, 993, ..., 1, as LDM's published samples
-    spacing: Literal["trailing", "leading"] = "trailing"
-    batch: PositiveInt  # items per network call
-    step: PositiveInt | None = None  # of the training: the weights of this snapshot; None: those of the end
-
-    @property
-    def network_calls(self) -> int:
-        """NFE: network evaluations per sample, two per step under guidance."""
-        return self.steps + (0 if self.guidance == 1 else self.steps - self.unguided_steps)
-
-    @model_validator(mode="after")
-    def noise_needs_ddim(self) -> Sampler:
-        """An eta that the solver would ignore is refused: dpm++ is deterministic here, ddpm always ancestral."""
-        if self.solver != "ddim" and self.eta > 0:
-            raise ValueError("eta is for solver: ddim")
-        if self.solver != "ddim" and self.spacing != "trailing":
-            raise ValueError("spacing is for solver: ddim")
-        for key in ("guided_channels", "unguided_steps"):
-            if getattr(self, key) and self.guidance == 1:
-                raise ValueError(f"{key} would change nothing at guidance 1; leave it out")
-        if self.unguided_steps >= self.steps:
-            raise ValueError(f"unguided_steps: {self.unguided_steps} of {self.steps} steps leave none to be guided")
-        return self

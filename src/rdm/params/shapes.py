@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from rdm.errors import ParameterError
+from rdm.params.autoencoder import Codec, Pixels
 from rdm.params.evaluation import Classifier
 from rdm.params.experiment import Experiment
 from rdm.params.gates import Gates
-from rdm.params.network import PixArt, TextNetwork, TextUNet, Transformer, WordEncoder
+from rdm.params.network import ADM, PixArt, TextNetwork, TextUNet, Transformer, WordEncoder
 from rdm.params.schema import ClipData, Denoiser, MovingDigitsData, Network, UNet
 
 
@@ -14,25 +15,38 @@ def check_shapes(experiment: Experiment) -> None:
     """Raise ParameterError for the first size that does not fit."""
     latent_sizes = {}
     for name, autoencoder in experiment.latents.items():
-        where, data = f"latents.{name}", experiment.data[autoencoder.data]
-        _groups(where, autoencoder.block_channels, autoencoder.norm_groups)
-        factor = autoencoder.factor
-        _multiple(f"data.{autoencoder.data}.image_size", data.image_size, factor, f"the factor of {where}")
-        attention = getattr(autoencoder, "attention", None)
-        if attention is not None and len(attention) != len(autoencoder.block_channels):
-            raise ParameterError(f"{where}.attention: one entry per block_channels is needed.")
-        latent_sizes[name] = data.image_size // factor
+        image_size, factor = experiment.data[autoencoder.data].image_size, autoencoder.factor
+        _multiple(f"data.{autoencoder.data}.image_size", image_size, factor, f"the factor of latents.{name}")
+        if not isinstance(autoencoder, Pixels):
+            _check_codec(f"latents.{name}", autoencoder)
+        latent_sizes[name] = image_size // factor
     for name, data in experiment.data.items():
         if isinstance(data, MovingDigitsData):
             _multiple(f"data.{name}.image_size", data.image_size, 2 * data.cell, "two cells")
     for name, entry in experiment.systems.items():
         if isinstance(entry, Denoiser):
             _check_network(f"train.baselines.{name}.network", entry, latent_sizes[entry.latents])
+        _check_guides(experiment, name, latent_sizes[experiment.baseline(name).latents])
         if entry.gates is not None:
             _check_gates(f"train: {name}.gates", entry.gates, experiment.baseline(name).network)
     for name, score in experiment.score.items():
         if isinstance(score.extractor, Classifier):
             _check_classifier(experiment, name, score.extractor)
+
+
+def _check_guides(experiment: Experiment, system: str, size: int) -> None:
+    """The classifiers that guide a system fit to its latents."""
+    for name in experiment.samplers_of(system):
+        classifier = experiment.samplers[name].classifier
+        if classifier is not None:
+            _check_unet(f"sample.{name}.classifier.network", classifier.network, size)
+
+
+def _check_codec(where: str, codec: Codec) -> None:
+    _groups(where, codec.block_channels, codec.norm_groups)
+    attention = getattr(codec, "attention", None)
+    if attention is not None and len(attention) != len(codec.block_channels):
+        raise ParameterError(f"{where}.attention: one entry per block_channels is needed.")
 
 
 def _check_classifier(experiment: Experiment, name: str, classifier: Classifier) -> None:
@@ -87,7 +101,7 @@ def _check_network(where: str, baseline: Denoiser, size: int) -> None:
     _check_unet(where, network, size)
 
 
-def _check_unet(where: str, network: UNet | TextUNet, size: int) -> None:
+def _check_unet(where: str, network: UNet | TextUNet | ADM, size: int) -> None:
     if len(network.attention) != len(network.block_channels):
         raise ParameterError(f"{where}.attention: one entry per block_channels is needed.")
     _multiple("the latents' size", size, 2 ** (len(network.block_channels) - 1), f"the levels of {where}")
@@ -96,6 +110,10 @@ def _check_unet(where: str, network: UNet | TextUNet, size: int) -> None:
     added = getattr(network, "label", "cross") == "add"
     if len(heads) != len(network.attention) or (added and not isinstance(network.heads, int)):
         raise ParameterError(f"{where}.heads: one number, or with label: cross one per block_channels is needed.")
+    if isinstance(network, ADM):  # every head has as many channels
+        widest = max(network.block_channels)
+        _multiple(f"{where}.block_channels", widest, network.heads, "heads")
+        heads = (widest // network.heads,) * len(heads)
     for channels, attends, number in zip(network.block_channels, network.attention, heads, strict=True):
         if attends:
             _multiple(f"{where}.block_channels", channels, number, "heads")

@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from rdm.latents.codec import build_autoencoder, encode
+from rdm.models.adm import build_classifier
 from rdm.models.cost import blank_inputs, forward_flops
 from rdm.models.zoo import build_network
 from rdm.params import network as networks
@@ -65,12 +66,23 @@ def _kept_switched(
     return found[1] - found[0]
 
 
+def of_classifier(parameters: networks.ADM, shape: list[int], classes: int) -> Cost:
+    """A classifier of noisy latents of this shape, (C, h, w)."""
+    channels, size, _ = shape
+    with torch.device("meta"):
+        network = build_classifier(parameters, channels, size, classes)
+        inputs = torch.zeros(1, *shape), torch.zeros(1, dtype=torch.int64)
+    with sdpa_kernel(SDPBackend.MATH):  # the counter does not know every fused attention
+        flops = _flops(lambda: network(*inputs))
+    return Cost(_count(network), flops, _kept(network, lambda: network(*inputs)))
+
+
 def of_autoencoder(parameters: AnyAutoencoder, channels: int, size: int) -> AutoencoderCost:
     """An autoencoder on one image of so many channels and pixels a side."""
     with torch.device("meta"):
         network = build_autoencoder(parameters, channels, size)
         image = torch.zeros(1, channels, size, size)
-    latents = encode(network, image)[:, : parameters.latent_channels]
+    latents = encode(network, image)[:, : parameters.latent_channels]  # of pixels all
     encoder = _flops(lambda: encode(network, image))
     decoder = _flops(lambda: network.decode(latents))
     kept = _kept(network, lambda: network.decode(encode(network, image)[:, : parameters.latent_channels]))

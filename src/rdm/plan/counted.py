@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from rdm.params import network as networks
 from rdm.params import schema
 from rdm.params.autoencoder import AnyAutoencoder
 from rdm.params.performance import Precision
@@ -82,9 +83,24 @@ def of_autoencoder(parameters: AnyAutoencoder, channels: int, size: int) -> Auto
     return cost.of_autoencoder(parameters, channels, size)
 
 
+def of_classifier(parameters: networks.ADM, shape: list[int], classes: int) -> Cost:
+    """A classifier of noisy latents of this shape, (C, h, w)."""
+    known = _counted().get(classifier_key(parameters, shape, classes))
+    if known:
+        return Cost(**known)
+    from rdm.plan import cost
+
+    return cost.of_classifier(parameters, shape, classes)
+
+
 def network_key(parameters: schema.Network, shape: list[int], classes: int) -> str:
     """What its cost depends on, as a digest."""
     return digest({"network": parameters.model_dump(exclude=WITHOUT_COST), "shape": shape, "classes": classes})
+
+
+def classifier_key(parameters: networks.ADM, shape: list[int], classes: int) -> str:
+    """What its cost depends on, as a digest."""
+    return digest({"classifier": parameters.model_dump(), "shape": shape, "classes": classes})
 
 
 def autoencoder_key(parameters: AnyAutoencoder, channels: int, size: int) -> str:

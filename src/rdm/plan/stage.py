@@ -13,10 +13,11 @@ from typing import Any
 from rdm import paths
 from rdm.errors import UsageError, nearest
 from rdm.params import Experiment, schema
-from rdm.params.autoencoder import Autoencoder
+from rdm.params.autoencoder import Autoencoder, Pixels
 from rdm.params.evaluation import Classifier
 from rdm.params.performance import Precision
-from rdm.plan.counted import AutoencoderCost, NetworkCost, of_autoencoder, of_network
+from rdm.params.sampler import Sampler
+from rdm.plan.counted import AutoencoderCost, NetworkCost, of_autoencoder, of_classifier, of_network
 from rdm.provenance import graph
 from rdm.provenance.graph import Job
 
@@ -115,6 +116,8 @@ class Plan:
 
     def _latents(self, job: Job) -> Work:
         [name] = job.names
+        if isinstance(self.experiment.latents[name], Pixels):
+            return Work()  # they are those of the data set
         dataset = self.experiment.latents[name].data
         cost = self.codec_cost(name)
         images = self.items(dataset) * self._frames[dataset]
@@ -136,7 +139,7 @@ class Plan:
         autoencoder = self.experiment.latents[name]
         size = self.experiment.data[autoencoder.data].image_size // autoencoder.factor
         frames = self._frames[autoencoder.data]
-        return [*([frames] if frames > 1 else []), autoencoder.latent_channels, size, size]
+        return [*([frames] if frames > 1 else []), self.experiment.latent_channels(name), size, size]
 
     def cost_of(self, system: str) -> NetworkCost:
         """A system's network on one item."""
@@ -183,11 +186,19 @@ class Plan:
         decoder = self.codec_cost(experiment.baseline(system).latents).decoder_flops
         samplers = [experiment.samplers[name] for name in experiment.samplers_of(system)]
         calls = sum(sampler.network_calls for sampler in samplers)
+        guides = sum(self._guide(system, sampler) for sampler in samplers)
         flops = [
-            (experiment.performance.sample, samples * calls * cost.forward_flops),
+            (experiment.performance.sample, samples * (calls * cost.forward_flops + guides)),
             (experiment.performance.autoencoder, samples * len(samplers) * self._frames[dataset] * decoder),
         ]
         return Work(flops, len(samplers) * samples * self._pixels(dataset), 4 * cost.parameters)
+
+    def _guide(self, system: str, sampler: Sampler) -> int:
+        """FLOPs of the classifier that guides a sample: at each step forward, and back to its input."""
+        if sampler.classifier is None:
+            return 0
+        cost = of_classifier(sampler.classifier.network, self.shape_of(system), self.classes_of(system))
+        return 2 * (sampler.steps - sampler.unguided_steps) * cost.forward_flops
 
     def _score(self, job: Job) -> Work:
         flops = 0.0

@@ -13,7 +13,7 @@ from rdm.provenance.files import digest
 
 # words stand apart from code: an edit to them trains nothing anew
 TEMPLATE = Path(__file__).with_name("card.md")
-NAMES = {"dit": "A DiT", "latte": "A Latte", "unet": "A U-Net of latent diffusion"}
+NAMES = {"dit": "A DiT", "latte": "A Latte", "unet": "A U-Net of latent diffusion", "adm": "An ADM"}
 Values = dict[str, Any]
 
 

@@ -12,20 +12,24 @@ import torch
 from torch import Tensor
 
 from rdm import paths
+from rdm.checkpoints import published_file
 from rdm.data.previews import write_preview
 from rdm.diffusion.sampling import draw_latents
 from rdm.errors import UsageError
 from rdm.latents import stage as latents
 from rdm.latents.codec import LatentCodec
+from rdm.models.adm import NoisyClassifier
+from rdm.models.published import load_classifier
 from rdm.params import Experiment
 from rdm.params.dependencies import make_sample, make_train, of_sample
 from rdm.params.performance import Precision
-from rdm.params.schema import Diffusion, Sampler
+from rdm.params.sampler import Sampler
+from rdm.params.schema import Diffusion
 from rdm.parts import Part
 from rdm.performance import compile_blocks, in_precision, lay_out
 from rdm.progress import progress
 from rdm.provenance.files import require_disk, share_file, whole_file
-from rdm.provenance.manifest import Recipe, build, check_input, is_current
+from rdm.provenance.manifest import Input, Recipe, build, check_input, is_current
 from rdm.runtime import prepare
 from rdm.sample.dealing import deal_captions, deal_labels
 from rdm.train import conditioning
@@ -51,6 +55,7 @@ class Drawing:
     device: torch.device
     precision: Precision
     captions: list[str] | None = None
+    classifier: NoisyClassifier | None = None
 
     @cached_property
     def conditions(self) -> Tensor:
@@ -73,6 +78,7 @@ class Drawing:
             self.conditions[indices % len(self.labels)].to(self.device),
             self.trained.null_label,
             [(self.seed, int(index)) for index in indices],
+            self.classifier,
         )
         return self.codec.decode(latents)[: len(self.labels) - start]
 
@@ -84,11 +90,14 @@ def prepare_drawing(experiment: Experiment, name: str, sampler: str, device: tor
     trained = train.load(experiment, name, device, chosen.step)
     check_input(trained.artefact, latents.read_manifest(experiment, baseline.latents), "latents", make_train(name))
     codec = latents.load_codec(experiment, baseline.latents, device)
-    dataset, performance = experiment.data_of(system), experiment.performance
+    dataset, performance, classifier = experiment.data_of(system), experiment.performance, None
     labels = deal_labels(experiment, dataset, trained.classes, seed)
     captions = deal_captions(experiment, dataset) if conditioning.text_of(trained.network) else None
+    if chosen.classifier is not None:
+        classifier = load_classifier(chosen.classifier, trained.latent_shape, trained.classes).to(device)
     compile_blocks(lay_out(trained.network, performance), performance)
-    return Drawing(trained, codec, baseline.diffusion, chosen, labels, seed, device, performance.sample, captions)
+    what = trained, codec, baseline.diffusion, chosen, labels, seed, device, performance.sample
+    return Drawing(*what, captions, classifier)
 
 
 def run(experiment: Experiment, name: str, overwrite: bool = False, part: Part | None = None) -> list[Path]:
@@ -104,7 +113,10 @@ def run(experiment: Experiment, name: str, overwrite: bool = False, part: Part |
     folders = []
     for sampler in samplers:
         drawing = prepare_drawing(experiment, name, sampler, device)
-        recipe = Recipe("sample", of_sample(experiment, name, sampler), {"train": drawing.trained.artefact.as_input})
+        inputs = {"train": drawing.trained.artefact.as_input}
+        if drawing.sampler.classifier is not None:
+            inputs["classifier"] = Input.of_file(published_file(Path(drawing.sampler.classifier.weights)))
+        recipe = Recipe("sample", of_sample(experiment, name, sampler), inputs)
         folder, shards = paths.sample(name, sampler), paths.sample_state(name, sampler, recipe.digest)
         folders.append(shards if part else folder)
         if is_current(folder, recipe, make_sample(name), overwrite):

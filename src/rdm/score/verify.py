@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rdm.data.packs import ADM
 from rdm.errors import UsageError, nearest
 from rdm.params.protocol import Protocol
 from rdm.score.inputs import Settings
 from rdm.score.pair import score_pair
-
-ADM = "https://openaipublic.blob.core.windows.net/diffusion/jul-2021/ref_batches/imagenet/256/"
 
 
 @dataclass(frozen=True)

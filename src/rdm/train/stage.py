@@ -65,8 +65,8 @@ def run(experiment: Experiment, name: str, overwrite: bool = False, trackers: Se
     published = isinstance(experiment.systems[system], PublishedBaseline)
     if not published and not folder.exists():  # a GPU that is not there is missed before the latents are verified
         prepare(experiment)
-    data = _training_data(latents.load(experiment, baseline.latents), baseline)
-    inputs = {"latents": data.artefact.as_input}
+    encoded = latents.read_manifest(experiment, baseline.latents)
+    inputs = {"latents": encoded.as_input}
     start = start_of(experiment, name)
     if start is not None:
         inputs["start"] = _open(experiment, start).as_input
@@ -77,8 +77,9 @@ def run(experiment: Experiment, name: str, overwrite: bool = False, trackers: Se
     if is_current(folder, recipe, make_train(name), overwrite):
         return folder
     if published:
-        _import(experiment, name, recipe, data)
+        _import(experiment, name, recipe, encoded)
         return folder
+    data = _training_data(latents.load(experiment, baseline.latents), baseline)
     device = prepare(experiment)
     with joined(device):
         _train(experiment, name, recipe, data, device, trackers)
@@ -116,7 +117,7 @@ def _train(
         return
     tracked = following(trackers, experiment.name, name, recipe)
     with build(paths.train(name), recipe) as (scratch, facts), tracked as watch:
-        facts |= _facts(experiment, name, network, data) | {"device": device.type}
+        facts |= _facts(experiment, name, network, shape, data.artefact) | {"device": device.type}
         facts["base"] = f"the run {start}" if start else "random weights"
         state = fit(network, job, device, watch)
         _write(state, scratch)
@@ -127,30 +128,33 @@ def _train(
     state_path.unlink(missing_ok=True)
 
 
-def _import(experiment: Experiment, name: str, recipe: Recipe, data: latents.Latents) -> None:
+def _import(experiment: Experiment, name: str, recipe: Recipe, encoded: Artefact) -> None:
     """Write published weights as a run's folder. Raises UsageError if they are not those of the declared network."""
     system, seed = experiment.find_run(name)
-    entry, shape = experiment.systems[system], list(data.latents.shape[1:])
+    entry, shape, classes = experiment.systems[system], encoded.facts["shape"], encoded.facts["classes"]
     assert isinstance(entry, PublishedBaseline)
-    network, config = conditioning.build(experiment, entry, shape, data.classes, seed)
+    if len(shape) == 4 and not isinstance(entry.network, schema.Latte):
+        shape = shape[1:]  # one frame
+    network, config = conditioning.build(experiment, entry, shape, classes, seed)
     load_published(network, Path(entry.weights))
     with build(paths.train(name), recipe) as (scratch, facts):
-        facts |= _facts(experiment, name, network, data) | {"device": "cpu", "step": 0}
+        facts |= _facts(experiment, name, network, shape, encoded) | {"device": "cpu", "step": 0}
         facts["base"] = f"the published {Path(entry.weights).name}"
         _write_weights(network, scratch, None)
         (scratch / "log.jsonl").touch()
         _describe(name, recipe, facts, config, scratch)
 
 
-def _facts(experiment: Experiment, name: str, network: nn.Module, data: latents.Latents) -> dict[str, Any]:
+def _facts(
+    experiment: Experiment, name: str, network: nn.Module, shape: list[int], encoded: Artefact
+) -> dict[str, Any]:
     system, seed = experiment.find_run(name)
-    flops = forward_flops(network, list(data.latents.shape[1:]))
     return {
         "system": system,
         "seed": seed,
         "parameters": sum(p.numel() for p in network.parameters()),
-        "forward_flops": flops,
-        "data": data.artefact.facts["data"],
+        "forward_flops": forward_flops(network, shape),
+        "data": encoded.facts["data"],
     }
 
 
