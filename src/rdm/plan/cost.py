@@ -18,7 +18,7 @@ from rdm.models.zoo import build_network
 from rdm.params import network as networks
 from rdm.params import schema
 from rdm.params.autoencoder import AnyAutoencoder
-from rdm.plan.counted import AutoencoderCost, NetworkCost
+from rdm.plan.counted import AutoencoderCost, Cost, NetworkCost
 
 
 class Blank(nn.Module):
