@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import shutil
 import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -104,7 +105,7 @@ def test_what_is_not_there_and_what_has_no_room(server, tmp_path, monkeypatch):
     url, _ = server
     with pytest.raises(RdmError, match="404"):
         downloads.fetch(url.replace("file", "nothing"), tmp_path / "file.pt", None)
-    monkeypatch.setattr(downloads.shutil, "disk_usage", lambda _: type("", (), {"free": 10**6})())
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: type("", (), {"free": 10**6})())
     with pytest.raises(RdmError, match="file.pt needs 0.0 GB more, and its disk has 0.0 GB; make room"):
         downloads.fetch(url, tmp_path / "file.pt", None)
     assert not (tmp_path / "file.pt").exists()

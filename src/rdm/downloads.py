@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 from rdm.errors import RdmError
 from rdm.progress import progress
-from rdm.provenance.files import file_digest
+from rdm.provenance.files import file_digest, require_disk
 
 CHUNK = 1 << 16  # bytes: what a broken line loses at most
 
@@ -61,7 +60,7 @@ class _Resuming:
             if answer.status_code != requests.codes.partial_content:  # a server that begins anew
                 have = 0
             total = have + int(answer.headers.get("Content-Length", 0))
-            self._check_disk(total - have)
+            require_disk(self.part.with_suffix(""), total - have, "name another --folder")
             with self.part.open("ab" if have else "wb") as stream, progress("download", total, have) as bar:
                 for chunk in answer.iter_content(CHUNK):
                     stream.write(chunk)
@@ -69,11 +68,3 @@ class _Resuming:
         if total and self.part.stat().st_size != total:
             raise ConnectionError(f"{self.part.stat().st_size} of {total} bytes came")
         self.part.replace(output_file)
-
-    def _check_disk(self, needed: int) -> None:
-        free = shutil.disk_usage(self.part.parent).free
-        if needed > free:
-            raise RdmError(
-                f"{self.part.with_suffix('')} needs {needed / 1e9:.1f} GB more, and its disk has {free / 1e9:.1f} GB; "
-                "make room, or name another --folder."
-            )

@@ -29,6 +29,11 @@ def latents(dataset: str, autoencoder_name: str) -> Path:
     return RESULTS / "latents" / dataset / autoencoder_name
 
 
+def latents_state(dataset: str, autoencoder_name: str, digest: str) -> Path:
+    """Where the finished shards of an interrupted encoding wait; the digest names the recipe they belong to."""
+    return STATE / "latents" / dataset / autoencoder_name / digest[:16]
+
+
 def extractor(dataset: str, score: str) -> Path:
     """The classifier through which one score sees its data set."""
     return RESULTS / "extractor" / dataset / score

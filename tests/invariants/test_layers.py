@@ -10,7 +10,7 @@ from tests.conftest import ROOT
 
 SOURCE = ROOT / "src" / "rdm"
 FLOORS = [
-    {"errors", "progress", "randomness", "paths"},
+    {"ahead", "errors", "progress", "randomness", "paths"},
     {"params", "devices", "parts", "checkpoints"},
     {"provenance", "diffusion", "runtime", "distributed"},
     {"downloads", "containers"},

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from rdm import paths
 from rdm.data import stage as data
-from rdm.latents import stage
+from rdm.latents import encoding, stage
 from rdm.latents.codec import LatentCodec, build_autoencoder, to_images, to_pixels
 from rdm.latents.training import fit, mean_squared_error
 from rdm.params.autoencoder import Autoencoder
@@ -100,29 +100,30 @@ def _std(latents):
 
 def test_stored_latents_are_normalised_over_all_items(workspace, experiment):
     stored = stage.load(experiment, "f4")
+    latents = stored.latents.hold(CPU)
     train = data.load(experiment, "tiny", "train")
-    torch.testing.assert_close(_mean(stored.latents), torch.zeros(4), atol=1e-5, rtol=0)
-    torch.testing.assert_close(_std(stored.latents), torch.ones(4), atol=1e-4, rtol=0)
+    torch.testing.assert_close(_mean(latents), torch.zeros(4), atol=1e-5, rtol=0)
+    torch.testing.assert_close(_std(latents), torch.ones(4), atol=1e-4, rtol=0)
     assert stored.labels.tolist() == train.labels.tolist()
     codec = stage.load_codec(experiment, "f4", CPU)
     raw = codec.encode_raw(train.images[:100])
-    torch.testing.assert_close((raw - codec.mean) / codec.std, stored.latents[:100])
+    torch.testing.assert_close((raw - codec.mean) / codec.std, latents[:100])
     assert (workspace / paths.latents("tiny", "f4")).is_dir()
 
 
 def test_shards_are_one_set(workspace, experiment, monkeypatch):
-    whole = stage.load(experiment, "f4")
-    monkeypatch.setattr(stage, "SHARD", 500)
+    whole = stage.load(experiment, "f4").latents.hold(CPU)
+    monkeypatch.setattr(encoding, "SHARD", 500)
     shutil.rmtree(paths.latents("tiny", "f4"))
     folder = stage.run(experiment, "f4")
     assert len(list((workspace / folder).glob("*.safetensors"))) == 3
-    torch.testing.assert_close(stage.load(experiment, "f4").latents, whole.latents)
+    torch.testing.assert_close(stage.load(experiment, "f4").latents.hold(CPU), whole)
 
 
 def test_statistics_of_clips_are_numpys_over_all_axes(workspace, experiment, monkeypatch):
     """Of all frames of all clips, however they are cut into shards; the last shard is smaller than the others."""
-    for shard in (stage.SHARD, 100):  # 100 frames are 25 clips
-        monkeypatch.setattr(stage, "SHARD", shard)
+    for shard in (encoding.SHARD, 100):  # 100 frames are 25 clips
+        monkeypatch.setattr(encoding, "SHARD", shard)
         shutil.rmtree(paths.latents("ucf", "ucf-f4"))
         folder = workspace / stage.run(experiment, "ucf-f4")
         shards = [load_file(path) for path in sorted(folder.glob("*.safetensors"))]
@@ -136,7 +137,7 @@ def test_statistics_of_clips_are_numpys_over_all_axes(workspace, experiment, mon
         loaded = stage.load(experiment, "ucf-f4")
         column = (1, 1, 4, 1, 1)
         expected = (raw - raw.mean((0, 1, 3, 4)).reshape(column)) / raw.std((0, 1, 3, 4)).reshape(column)
-        np.testing.assert_allclose(loaded.latents, expected, atol=1e-4)
+        np.testing.assert_allclose(loaded.latents.hold(CPU), expected, atol=1e-4)
         assert loaded.labels.tolist() == data.load(experiment, "ucf", "train").labels.tolist()
         assert loaded.classes == 10
     assert stage.load(experiment, "sky-f4").classes == 0

@@ -18,6 +18,7 @@ from tests.latents import official_autoencoder
 from tests.models import official_latte
 from tests.test_cli import fails, rdm
 
+CPU = torch.device("cpu")
 SIZES = {"channels": (32, 32), "attention": (False, False)}
 AUTOENCODER = official_autoencoder.checkpoint(**SIZES, latents=4, entries=0, colours=1)
 DIT = official_latte.checkpoint(classes=10, side=4, depth=2, frames=0)
@@ -79,7 +80,8 @@ def made(file, *command):
 def encoded(file):
     for verb, name in (("data", "tiny"), ("autoencoder", "f4"), ("latents", "f4")):
         made(file, verb, name)
-    return latents.load(params.load(file), "f4")
+    found = latents.load(params.load(file), "f4")
+    return Items(found.latents.hold(CPU), found.labels, found.spread.hold(CPU))
 
 
 @torch.no_grad()

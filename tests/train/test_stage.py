@@ -54,7 +54,8 @@ def equal(first, second):
 def test_a_network_for_images_learns_the_frames_of_clips(workspace, experiment, trained):
     """Trained by hand on all frames, each with its clip's label."""
     clips = latents.load(experiment, "ucf-f4")
-    frames = torch.stack([clips.latents[clip, frame] for clip in range(60) for frame in range(4)])
+    held = clips.latents.hold(CPU)
+    frames = torch.stack([held[clip, frame] for clip in range(60) for frame in range(4)])
     labels = torch.tensor([int(label) for label in clips.labels for _ in range(4)])
     entry = experiment.train.baselines["ucf-frames"]
     state = workspace / "state"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -66,6 +68,25 @@ class LatentCodec:
     autoencoder: Network
     mean: Tensor
     std: Tensor
+
+    @property
+    def factor(self) -> int:
+        """By how much smaller latents are than images."""
+        return int(2 ** (len(self.autoencoder.config.block_out_channels) - 1))
+
+    def latent_shape(self, shape: Sequence[int]) -> list[int]:
+        """[T,] C, h, w of the latents of an item of [T,] H, W, C."""
+        *frames, height, width, _ = shape
+        return [*frames, self.autoencoder.config.latent_channels, height // self.factor, width // self.factor]
+
+    def stored_bytes(self, shape: Sequence[int]) -> int:
+        """What an item of [T,] H, W, C takes in a shard: its latents in float32, of KL both moments in float16."""
+        return 4 * math.prod(self.latent_shape(shape))
+
+    def image_bytes(self, shape: Sequence[int]) -> int:
+        """What `decode` makes of latents of [T,] C, h, w takes."""
+        *frames, _, height, width = shape
+        return math.prod(frames) * height * width * self.factor**2 * int(self.autoencoder.config.out_channels)
 
     @torch.inference_mode()
     def encode_raw(self, items: np.ndarray) -> Tensor:

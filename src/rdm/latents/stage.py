@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.autoencoders.vq_model import VQModel
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rdm import paths
 from rdm.data import stage as data
 from rdm.latents.codec import LatentCodec
+from rdm.latents.encoding import encode_shards, statistics
+from rdm.latents.mapped import MappedLatents, open_shards
 from rdm.params import Experiment
 from rdm.params.autoencoder import PublishedAutoencoder
 from rdm.params.dependencies import make_autoencoder, make_latents, of_autoencoder
-from rdm.progress import progress
+from rdm.provenance.files import share_file
 from rdm.provenance.manifest import Artefact, Recipe, build, check_input, is_current, read
 from rdm.runtime import prepare
-
-SHARD = 8192  # images or frames per file: large enough to read fast, small enough to hash and move
-BATCH = 100  # images or frames per call
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,8 @@ class Latents:
     spread: of a KL autoencoder the latents' standard deviation around `latents`, which are their means; both float16.
     """
 
-    latents: Tensor
-    spread: Tensor | None
+    latents: MappedLatents
+    spread: MappedLatents | None
     labels: Tensor
     classes: int
     artefact: Artefact
@@ -43,8 +42,9 @@ class Latents:
 def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
     """Encode with the autoencoder `name`; returns the folder.
 
-    The shards hold the latents in the autoencoder's own units. What they are normalised by when they are read stands in
-    the manifest: their mean and standard deviation per channel, over all items; of a published autoencoder its scale.
+    Interrupted, it goes on at the next shard. The shards hold the latents in the autoencoder's own units. What they are
+    normalised by when they are read stands in the manifest: their mean and standard deviation per channel, over all
+    items; of a published autoencoder its scale.
     """
     parameters = experiment.latents[name]
     dataset = parameters.data
@@ -57,55 +57,26 @@ def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
         return folder
     device = prepare(experiment)
     codec = _codec(autoencoder, [0.0], [1.0], device)
+    state = paths.latents_state(dataset, name, recipe.digest)
     with build(folder, recipe) as (scratch, facts):
         mirror = isinstance(parameters, PublishedAutoencoder) and parameters.mirror
-        shape, mean, std = _write_shards(codec, images, mirror, scratch)
+        shards = encode_shards(codec, images, mirror, state, scratch)
+        mean, std = statistics(shards)
+        for shard in shards:
+            share_file(shard, scratch)
         if isinstance(parameters, PublishedAutoencoder):
             mean, std = torch.zeros_like(mean), torch.full_like(std, 1 / parameters.scale)
         facts |= {
             "kind": "pre-quantised" if parameters.codebook_size else "moments",
             "items": len(images.labels) * (2 if mirror else 1),
             "classes": len(images.classes),
-            "shape": [*shape[:-3], parameters.latent_channels, *shape[-2:]],
+            "shape": codec.latent_shape(images.images.shape[1:]),
             "mean": mean[: parameters.latent_channels].tolist(),
             "std": std[: parameters.latent_channels].tolist(),
             "data": {key: images.artefact.facts[key] for key in ("origin", "licence")},
         }
+    shutil.rmtree(state.parent, ignore_errors=True)  # those of earlier recipes, too
     return folder
-
-
-def _write_shards(
-    codec: LatentCodec, images: data.Dataset, mirror: bool, folder: Path
-) -> tuple[list[int], Tensor, Tensor]:
-    """Encode everything; returns the shape of one item, and mean and standard deviation per channel in float64.
-
-    mirror: mirrored items stand in the same shard, behind the others. A KL autoencoder's moments are kept in float16.
-    """
-    moments = isinstance(codec.autoencoder, AutoencoderKL)
-    shape, pixels, total, squares = [0], 0, torch.zeros(()), torch.zeros(())
-    frames = images.images.shape[1] if len(images.images.shape) == 5 else 1
-    in_shard, in_batch = max(SHARD // frames, 1), max(BATCH // frames, 1)
-    with progress("latents", len(images.labels)) as bar:
-        for number, first in enumerate(range(0, len(images.labels), in_shard)):
-            last = min(first + in_shard, len(images.labels))
-            encoded, mirrored = [], list[Tensor]()
-            for start in range(first, last, in_batch):
-                stop = min(start + in_batch, last)
-                encoded.append(codec.encode_raw(images.images[start:stop]).cpu())
-                if mirror:
-                    mirrored.append(codec.encode_raw(images.images[start:stop][..., ::-1, :]).cpu())
-                bar.update(stop - start)
-            latents = torch.cat(encoded + mirrored)
-            latents = latents.half() if moments else latents
-            labels = torch.from_numpy(images.labels[first:last]).repeat(2 if mirror else 1)
-            save_file({"latents": latents, "labels": labels}, folder / f"{number:05d}.safetensors")
-            shape = list(latents.shape[1:])
-            others = [axis for axis in range(latents.ndim) if axis != latents.ndim - 3]
-            pixels += latents.numel() // latents.shape[-3]
-            total = total + latents.double().sum(others)
-            squares = squares + latents.double().square().sum(others)
-    mean = total / pixels
-    return shape, mean, (squares / pixels - mean.square()).sqrt()
 
 
 def read_manifest(experiment: Experiment, name: str) -> Artefact:
@@ -116,17 +87,16 @@ def read_manifest(experiment: Experiment, name: str) -> Artefact:
 
 
 def load(experiment: Experiment, name: str) -> Latents:
-    """All latents of a data set, normalised, in memory."""
+    """All latents of a data set, normalised when they are drawn."""
     artefact = read_manifest(experiment, name)
-    shards = [load_file(path) for path in sorted(artefact.folder.glob("*.safetensors"))]
+    shards, labels = open_shards(artefact.folder)
     mean, std, channels = _column(artefact.facts["mean"]), _column(artefact.facts["std"]), artefact.facts["shape"][-3]
-    latents = torch.cat([shard["latents"] for shard in shards])
-    labels = torch.cat([shard["labels"] for shard in shards])
-    centre, spread = latents[..., :channels, :, :], None
+    spread = None
     if artefact.facts["kind"] == "moments":
-        spread = (latents[..., channels:, :, :] / std).half()
-    normalised = ((centre - mean) / std).to(latents.dtype)
-    return Latents(normalised, spread, labels, artefact.facts["classes"], artefact)
+        spread = MappedLatents(shards, slice(channels, None), torch.zeros_like(mean), std)
+    return Latents(
+        MappedLatents(shards, slice(channels), mean, std), spread, labels, artefact.facts["classes"], artefact
+    )
 
 
 def load_codec(experiment: Experiment, name: str, device: torch.device) -> LatentCodec:

@@ -13,6 +13,8 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from rdm.errors import RdmError
+
 
 def canonical_json(value: Any) -> str:
     """JSON whose bytes depend on the value alone: keys sorted, no spaces that vary."""
@@ -61,6 +63,24 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(outgoing, ignore_errors=True)
+
+
+def share_file(file: Path, folder: Path) -> None:
+    """Give a file a second name in `folder`; on another disk, copy it there."""
+    try:
+        os.link(file, folder / file.name)
+    except OSError:
+        shutil.copy(file, folder)
+
+
+def require_disk(place: Path, needed: int, remedy: str = "let results/ be a link to a larger disk") -> None:
+    """Raise RdmError unless the disk on which `place` is, or will be, has so many bytes free."""
+    there = next(parent for parent in (place.absolute(), *place.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        raise RdmError(
+            f"{place} needs {needed / 1e9:.1f} GB more, and its disk has {free / 1e9:.1f} GB; make room, or {remedy}."
+        )
 
 
 def _temporary(path: Path) -> Path:

@@ -21,7 +21,7 @@ from rdm.params.dependencies import make_sample, make_train, of_sample
 from rdm.params.schema import Diffusion, Sampler
 from rdm.parts import Part
 from rdm.progress import progress
-from rdm.provenance.files import whole_file
+from rdm.provenance.files import require_disk, share_file, whole_file
 from rdm.provenance.manifest import Recipe, build, check_input, is_current
 from rdm.randomness import generator, proportional
 from rdm.runtime import prepare
@@ -96,7 +96,7 @@ def run(experiment: Experiment, name: str, overwrite: bool = False, part: Part |
             continue
         with build(folder, recipe) as (scratch, facts):
             for shard in _draw_shards(drawing, shards, Part(1, 1)):
-                shutil.copy(shard, scratch)
+                share_file(shard, scratch)
             nfe = drawing.sampler.network_calls
             facts |= {"seed": seed, "samples": len(drawing.labels), "nfe": nfe, "device": device.type}
             if len(drawing.trained.latent_shape) == 4:
@@ -133,19 +133,25 @@ def deal_labels(experiment: Experiment, dataset: str, classes: int, seed: int) -
 
 
 def _draw_shards(drawing: Drawing, folder: Path, part: Part) -> list[Path]:
-    """Fill `folder` with a part's shards, and return them; those that other parts or an interrupted run left stay."""
+    """Fill `folder` with a part's shards, and return them; those that other parts or an interrupted run left stay.
+
+    Raises RdmError, before it begins, if the disk is too small.
+    """
     count, batch = len(drawing.labels), drawing.sampler.batch
     items = batch * SHARD_BATCHES
-    numbers, shards = part.share(-(-count // items)), []
-    with progress("sample", max(0, min(items * numbers.stop, count) - items * numbers.start)) as bar:
-        for number in numbers:
-            first, last = items * number, min(items * (number + 1), count)
-            path = folder / f"{number:05d}.npz"
-            if not path.exists():
-                images = np.concatenate([drawing.batch(start) for start in range(first, last, batch)])
-                content = {"arr_0": images, "arr_1": drawing.labels[first:last], "index": np.arange(first, last)}
-                with whole_file(path) as temporary, temporary.open("wb") as stream:
-                    np.savez(stream, allow_pickle=False, **content)
-            shards.append(path)
-            bar.update(last - first)
-    return shards
+    numbers = part.share(-(-count // items))
+    shards = {
+        folder / f"{number:05d}.npz": range(items * number, min(items * (number + 1), count)) for number in numbers
+    }
+    missing = {path: own for path, own in shards.items() if not path.exists()}
+    left = sum(map(len, missing.values()))
+    require_disk(folder, left * drawing.codec.image_bytes(drawing.trained.latent_shape))
+    total = sum(map(len, shards.values()))
+    with progress("sample", total, total - left) as bar:
+        for path, own in missing.items():
+            images = np.concatenate([drawing.batch(start) for start in own[::batch]])
+            content = {"arr_0": images, "arr_1": drawing.labels[own.start : own.stop], "index": np.array(own)}
+            with whole_file(path) as temporary, temporary.open("wb") as stream:
+                np.savez(stream, allow_pickle=False, **content)
+            bar.update(len(own))
+    return list(shards)

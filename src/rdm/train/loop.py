@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from rdm.diffusion.process import forward_process, training_loss
 from rdm.distributed import average, own_rows
 from rdm.errors import RdmError
+from rdm.latents.mapped import Stored, place
 from rdm.models.gates import gate_parameters
 from rdm.models.sensitivity import States, record_states
 from rdm.models.supervision import (
@@ -43,9 +44,9 @@ SAVE_EVERY = 30  # seconds: what a killed run loses at most
 class Items(NamedTuple):
     """What is learned, on its device."""
 
-    latents: Tensor
+    latents: Stored
     labels: Tensor
-    spread: Tensor | None = None
+    spread: Stored | None = None
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,13 @@ class Job:
     optimisation: Optimisation
     diffusion: Diffusion
     gates: Gates | None
-    latents: Tensor
+    latents: Stored
     labels: Tensor
     null_label: int
     stream: int
     digest: str
     state_path: Path
-    spread: Tensor | None = None
+    spread: Stored | None = None
 
 
 def fit(model: nn.Module, job: Job, device: torch.device) -> TrainingState:
@@ -79,7 +80,8 @@ def fit(model: nn.Module, job: Job, device: torch.device) -> TrainingState:
     state = TrainingState(model, ema, _optimiser(model, job), torch.zeros((), device=device), step=0, log=[])
     if state.restore(job.state_path, job.digest) and is_first():
         print(f"Going on from step {state.step}.", file=sys.stderr)
-    data = Items(job.latents.to(device), job.labels.to(device), None if job.spread is None else job.spread.to(device))
+    latents, spread = place(device, job.latents, job.spread)
+    data = Items(latents, job.labels.to(device), spread)
     process = forward_process(job.diffusion)
     saved = time.monotonic()
     with progress("train", job.optimisation.steps, state.step) as bar, _stop_signals() as received:
@@ -196,7 +198,8 @@ def draw_batch(job: Job, data: Items, step: int) -> tuple[Tensor, Tensor, Tensor
         torch.rand(batch, generator=random) < job.optimisation.label_dropout,
     )
     rows = own_rows(batch)
-    items, noise, timesteps, dropped = (values[rows].to(latents.device) for values in drawn)
+    items, *others = (values[rows] for values in drawn)
+    noise, timesteps, dropped = (values.to(latents.device) for values in others)
     chosen = latents[items]
     if spread is not None:  # drawn last: whoever has none sees the same noise
         around = torch.randn(batch, *latents.shape[1:], generator=random)[rows].to(latents.device)

@@ -151,11 +151,11 @@ def _describe(name: str, recipe: Recipe, facts: dict[str, Any], config: dict[str
 
 def _training_data(data: latents.Latents, baseline: Denoiser) -> latents.Latents:
     """Clips for a Latte; a network for images is trained on single frames."""
-    if data.latents.ndim == 4 or isinstance(baseline.network, schema.Latte):
+    if len(data.latents.shape) == 4 or isinstance(baseline.network, schema.Latte):
         return data
-    frames, spread = data.latents.shape[1], None if data.spread is None else data.spread.flatten(0, 1)
-    labels = data.labels.repeat_interleave(frames)
-    return replace(data, latents=data.latents.flatten(0, 1), spread=spread, labels=labels)
+    spread = None if data.spread is None else data.spread.frames()
+    labels = data.labels.repeat_interleave(data.latents.shape[1])
+    return replace(data, latents=data.latents.frames(), spread=spread, labels=labels)
 
 
 def _take_weights(network: nn.Module, weights: dict[str, Tensor]) -> None:
