@@ -59,7 +59,10 @@ def choose_device(name: str) -> torch.device:
     try:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError):
-        raise UsageError(f"device: {name!r} is not available here; set `device: auto` or `device: cpu`.") from None
+        raise UsageError(
+            f"device: {name!r} is not available here (torch sees {torch.cuda.device_count()} CUDA GPUs); run this "
+            "where it is, or set `device: auto`, or `device: cpu` if it may take that long."
+        ) from None
     device = torch.device(name)
     if device.type == "cuda":
         torch.cuda.set_device(device)  # torch-fidelity takes the current one

@@ -1,12 +1,14 @@
 """The paper's data sets: verified on miniatures of their layouts, and read by the readers that take them."""
 
+import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rdm import params
-from rdm.data import published
+from rdm.data import imagenet, published
 from tests.conftest import ROOT
 from tests.test_cli import fails, rdm
 
@@ -66,8 +68,51 @@ def test_what_may_be_downloaded_is(small, monkeypatch):
     asked = []
     monkeypatch.setattr(published, "fetch", lambda *what: asked.append(what))
     steps = rdm("datasets", "fetch", "ucf101", params=None).stdout
-    assert asked == [("https://www.crcv.ucf.edu/data/UCF101/UCF101.rar", Path("data/UCF101.rar"), None)]
-    assert "to data/UCF-101" in steps
+    lists = "UCF101TrainTestSplits-RecognitionTask.zip"
+    assert asked == [
+        ("https://www.crcv.ucf.edu/data/UCF101/UCF101.rar", Path("data/UCF101.rar"), None),
+        (f"https://www.crcv.ucf.edu/data/UCF101/{lists}", Path("data") / lists, None),
+    ]
+    assert "that data/UCF-101 holds 101 folders" in steps
+
+
+def test_half_a_download_is_named(small):
+    Path("data/UCF101.rar.part").touch()
+    half = rdm("datasets", "verify", "ucf101", params=None)
+    fails(half, 1, "data/UCF101.rar.part is half a download; `rdm datasets fetch ucf101` goes on with it")
+
+
+def test_fetching_what_is_there_verifies_it(small):
+    whole = rdm("datasets", "fetch", "imagenet", params=None)
+    assert whole.stdout == ""
+    assert "imagenet is there, and whole." in whole.stderr
+    (small / "val" / "n01" / "0.JPEG").unlink()
+    fails(rdm("datasets", "fetch", "imagenet", params=None), 1, "val has 3 files, imagenet has 4")
+
+
+def test_archives_are_compared_with_their_digests(small, monkeypatch):
+    """Those that are read without unpacking."""
+    content = {name: name.encode() for name in (*imagenet.ARCHIVES.values(), imagenet.DEVKIT)}
+    known = [
+        published.Archive(name, hashlib.md5(data, usedforsecurity=False).hexdigest(), len(data), 3)
+        for name, data in content.items()
+    ]
+    known[-1] = replace(known[-1], size=None)
+    monkeypatch.setitem(published.DATASETS, "imagenet", replace(published.DATASETS["imagenet"], archives=tuple(known)))
+    for name, data in content.items():
+        (small / name).write_bytes(data)
+    assert [row["folder"] for row in json.loads(verify("--json").output)] == [f"data/imagenet/{n}" for n in content]
+    for name, data in content.items():
+        (small / name).write_bytes(data[:-1] + b"!")
+        fails(verify(), 1, f"{name} has md5 ", "it is damaged; download it again")
+        if name != imagenet.DEVKIT:
+            (small / name).write_bytes(data[:-1])
+            fails(verify(), 1, f"{name} has {len(data) - 1} bytes, not {len(data)}; download")
+        (small / name).write_bytes(data)
+    (small / imagenet.DEVKIT).unlink()
+    fails(verify(), 1, f"{imagenet.DEVKIT} is not there; `rdm datasets fetch imagenet` says where it is from")
+    (small / imagenet.SYNSETS).touch()
+    assert verify().exit_code == 0
 
 
 def test_bad_names(small):

@@ -122,6 +122,47 @@ def test_without_a_test_folder_the_test_split_is_empty(tmp_path):
     assert source.test.labels.dtype == np.int64
 
 
+@pytest.fixture
+def ucf(tmp_path):
+    """UCF-101's layout with an official split: labels in the training list alone, and a name in another case."""
+    folder, lists = tmp_path / "UCF-101", tmp_path / "ucfTrainTestlist"
+    for number, name in enumerate(("Archery/v_Archery", "HandstandPushups/v_HandstandPushups")):
+        for group in (1, 2, 3):
+            save_film(folder / f"{name}_g{group:02d}_c01.avi", frames=8 + 2 * number + group)
+    lists.mkdir()
+    train = ["Archery/v_Archery_g02_c01.avi 1", "HandstandPushups/v_HandStandPushups_g03_c01.avi 37"]
+    (lists / "trainlist01.txt").write_text("\r\n".join([*train, "Archery/v_Archery_g03_c01.avi 1", ""]))
+    test = ["Archery/v_Archery_g01_c01.avi", "HandstandPushups/v_HandStandPushups_g01_c01.avi"]
+    (lists / "testlist01.txt").write_text("\n".join(test))
+    split = {"test": str(folder), "labelled": True, "offset": "random"}
+    return folder, lists, split | {f"{s}_list": str(lists / f"{s}list01.txt") for s in ("train", "test")}
+
+
+def test_the_official_splits_of_ucf101(ucf):
+    """A listed video gives the clips that it gives where all are taken."""
+    folder, _, split = ucf
+    source = open_source(folder, **split)
+    assert source.classes == ["Archery", "HandstandPushups"]
+    assert source.train.labels.tolist() == [0, 0, 1]
+    assert source.test.labels.tolist() == [0, 1]
+    assert source.origin == f"local folder {folder}"
+    everything = shown(open_source(folder, labelled=True, offset="random").train)
+    assert shown(source.train) == [everything[1], everything[2], everything[5]]
+    assert shown(source.test) == [everything[0], everything[3]]
+
+
+def test_lists_that_do_not_fit(ucf):
+    folder, lists, split = ucf
+    next(folder.rglob("*g03_c01.avi")).unlink()
+    refused(lambda: open_source(folder, **split), r"trainlist01.txt lists 1 videos that .*UCF-101 has not, the first ")
+    (lists / "trainlist01.txt").write_text("\n")
+    refused(lambda: open_source(folder, **split), "trainlist01.txt lists no videos; check that the list")
+    (lists / "trainlist01.txt").unlink()
+    refused(lambda: open_source(folder, **split), "trainlist01.txt is not there; name the list of the videos in")
+    with pytest.raises(ValueError, match="test_list would change nothing without test"):
+        open_source(folder, test_list="x")
+
+
 def test_videos_of_different_and_odd_sizes(tmp_path):
     for number, size in enumerate([(27, 35), (64, 32), (6, 4), (8, 8)]):  # larger and smaller than the clips
         save_film(tmp_path / f"{number}.mp4", size=size)

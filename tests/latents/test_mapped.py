@@ -132,7 +132,9 @@ def test_an_interrupted_encoding_goes_on_at_the_next_shard(images, tmp_path, mon
         encoding.encode_shards(coder, images, mirror, tmp_path / "state", tmp_path)
     assert [path.name for path in sorted((tmp_path / "state").iterdir())] == ["00000.safetensors"]
     encoded.clear()
-    monkeypatch.setattr(LatentCodec, "encode_raw", lambda self, items: (encoded.append(len(items)), encode(self, items))[1])
+    monkeypatch.setattr(
+        LatentCodec, "encode_raw", lambda self, items: (encoded.append(len(items)), encode(self, items))[1]
+    )
     again = encoding.encode_shards(coder, images, mirror, tmp_path / "state", tmp_path)
     assert sum(encoded) == 15 * (2 if mirror else 1)
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in whole]

@@ -8,6 +8,7 @@ rule data:
     benchmark:
         "logs/data/{dataset}.tsv"
     priority: 4  # first of all: what follows is long, and waits for it
+    threads: EXPERIMENT.threads
     params:
         values=lambda w: dependencies.of_data(EXPERIMENT, w.dataset),
         code=code_digest("data"),

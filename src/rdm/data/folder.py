@@ -1,13 +1,15 @@
-"""Photographs in ImageNet's layout: `folder/{train,val}/<class>/<image>`."""
+"""Photographs in ImageNet's layout: `folder/{train,val}/<class>/<image>`, or its official archives in `folder`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from rdm.ahead import ahead
+from rdm.data.imagenet import ARCHIVES, Photograph, list_archive
 from rdm.data.images import Source, Split, centre_crop
 from rdm.errors import RdmError
 from rdm.params.schema import FolderData
@@ -15,49 +17,69 @@ from rdm.params.schema import FolderData
 SUFFIXES = {".jpeg", ".jpg", ".png", ".webp"}
 
 
-def open_folder(parameters: FolderData) -> Source:
-    """Both splits, labels by sorted class folder (torchvision's ImageFolder order), images sorted by name.
+def open_folder(parameters: FolderData, threads: int = 1) -> Source:
+    """Both splits, labels by sorted class (torchvision's ImageFolder order), images sorted by name.
 
-    Raises RdmError if a split is missing, has no images, or the splits' classes differ.
+    threads: so many decode images, in the same order whatever their number.
+    Raises RdmError if a split is missing or has no images, if the splits' classes differ, or are not as many as the
+    parameters say, and, when its pixels are read, if an image is damaged.
     """
     root = Path(parameters.folder)
-    classes = _classes(root / "train")
-    if _classes(root / "val") != classes:
-        raise RdmError(f"{root}/train and {root}/val hold different class folders; check that both are complete.")
     skipped: dict[str, str] = {}
+    train, val = (_list_split(root, split, skipped) for split in ("train", "val"))
+    if list(train) != list(val):
+        odd = sorted(train.keys() ^ val.keys())
+        some = ", ".join(odd[:3]) + (f" and {len(odd) - 3} more" if len(odd) > 3 else "")
+        raise RdmError(
+            f"{root}/train and {root}/val hold different class folders, only one of them {some}; check that both are "
+            "complete."
+        )
+    if parameters.classes not in (None, len(train)):
+        raise RdmError(
+            f"{root}/train and {root}/val hold {len(train)} classes, and the parameters say {parameters.classes}; "
+            "unpack what is missing, or change `classes`."
+        )
     return Source(
-        train=_split(root / "train", classes, parameters.image_size, skipped),
-        test=_split(root / "val", classes, parameters.image_size, skipped),
+        train=_split(train, parameters.image_size, threads),
+        test=_split(val, parameters.image_size, threads),
         channels=3,
-        classes=classes,
+        classes=list(train),
         origin=f"local folder {root}",
         licence="that of the files in the folder",
         skipped=skipped,
     )
 
 
-def _classes(split: Path) -> list[str]:
-    classes = sorted(p.name for p in split.iterdir() if p.is_dir()) if split.is_dir() else []
+def _list_split(root: Path, split: str, skipped: dict[str, str]) -> dict[str, list[Photograph]]:
+    """The photographs of each class, in a folder or in an archive."""
+    place = root / split
+    if not place.is_dir() and (root / ARCHIVES[split]).is_file():
+        return list_archive(root, split)
+    classes = sorted(p.name for p in place.iterdir() if p.is_dir()) if place.is_dir() else []
     if not classes:
-        raise RdmError(f"{split} holds no class folders; put images there as {split}/<class>/<image>.")
-    return classes
+        raise RdmError(
+            f"{place} holds no class folders; put images there as {place}/<class>/<image>, or ImageNet's official "
+            f"{ARCHIVES[split]} into {root}."
+        )
+    found = {}
+    for name in classes:
+        files = sorted((place / name).iterdir())
+        skipped |= {str(f.relative_to(root)): "not an image suffix" for f in files if f.suffix.lower() not in SUFFIXES}
+        found[name] = [Photograph(str(file), file) for file in files if file.suffix.lower() in SUFFIXES]
+    if not any(found.values()):
+        raise RdmError(f"{place} holds no images; put images there as {place}/<class>/<image>.")
+    return found
 
 
-def _split(root: Path, classes: list[str], size: int, skipped: dict[str, str]) -> Split:
-    files = [(file, label) for label, name in enumerate(classes) for file in sorted((root / name).iterdir())]
-    for file, _ in files:
-        if file.suffix.lower() not in SUFFIXES:
-            skipped[str(file.relative_to(root.parent))] = "not an image suffix"
-    images = [(file, label) for file, label in files if file.suffix.lower() in SUFFIXES]
-    if not images:
-        raise RdmError(f"{root} holds no images; put images there as {root}/<class>/<image>.")
+def _split(classes: dict[str, list[Photograph]], size: int, threads: int) -> Split:
+    labels = [label for label, photographs in enumerate(classes.values()) for _ in photographs]
+    photographs = [photograph for own in classes.values() for photograph in own]
+    return Split(ahead(lambda one: _pixels(one, size), photographs, threads), np.array(labels, np.int64))
 
-    def pixels() -> Iterator[np.ndarray]:
-        for file, _ in images:
-            try:
-                with Image.open(file) as image:
-                    yield centre_crop(image, size)
-            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-                raise RdmError(f"{file} cannot be read as an image ({error}); replace or remove it.") from None
 
-    return Split(pixels(), np.array([label for _, label in images], np.int64))
+def _pixels(photograph: Photograph, size: int) -> np.ndarray:
+    try:
+        with Image.open(io.BytesIO(photograph.read())) as image:
+            return centre_crop(image, size)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise RdmError(f"{photograph.name} cannot be read as an image ({error}); replace or remove it.") from None

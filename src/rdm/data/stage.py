@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from rdm.params import Experiment
 from rdm.params.dependencies import make_data, of_data
 from rdm.params.schema import DigitsData, FashionData, FolderData, MovingDigitsData, VideosData
 from rdm.progress import progress
-from rdm.provenance.files import canonical_json
+from rdm.provenance.files import canonical_json, require_disk
 from rdm.provenance.manifest import Artefact, Recipe, build, is_current, read
 
 
@@ -44,10 +45,11 @@ def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
     parameters = experiment.data[name]
     if isinstance(parameters, MovingDigitsData):
         return _note_moving_digits(parameters, folder, recipe)
-    source = _open(parameters)
+    source = _open(parameters, experiment.threads)
     shape: tuple[int, ...] = (parameters.image_size, parameters.image_size, source.channels)
     if isinstance(parameters, VideosData):
         shape = (parameters.frames, *shape)
+    require_disk(folder, (len(source.train.labels) + len(source.test.labels)) * (math.prod(shape) + 8))
     with build(folder, recipe) as (scratch, facts):
         for split_name, split in (("train", source.train), ("test", source.test)):
             _store(scratch, split_name, split, shape)
@@ -123,7 +125,7 @@ def _note_moving_digits(parameters: MovingDigitsData, folder: Path, recipe: Reci
     return folder
 
 
-def _open(parameters: DigitsData | FashionData | FolderData | VideosData) -> Source:
+def _open(parameters: DigitsData | FashionData | FolderData | VideosData, threads: int) -> Source:
     # imported here: every later stage reads stored data, and none should wait a second for scikit-learn
     if isinstance(parameters, DigitsData):
         from rdm.data.digits import open_digits
@@ -133,13 +135,18 @@ def _open(parameters: DigitsData | FashionData | FolderData | VideosData) -> Sou
         from rdm.data.fashion import open_fashion
 
         return open_fashion(parameters)
+    from rdm.data.published import require_place
+
     if isinstance(parameters, VideosData):
         from rdm.data.videos import open_videos_source
 
+        for place in filter(None, (parameters.train, parameters.test)):
+            require_place(Path(place))
         return open_videos_source(parameters)
     from rdm.data.folder import open_folder
 
-    return open_folder(parameters)
+    require_place(Path(parameters.folder))
+    return open_folder(parameters, threads)
 
 
 def _store(folder: Path, name: str, split: Split, shape: tuple[int, ...]) -> None:

@@ -1,7 +1,7 @@
 """Real videos, as files or as folders of frames: UCF-101, SkyTimelapse, Taichi-HD, or one's own.
 
-Which frames a clip takes depends on the parameters and on the video's own place among all of its folder, usable or
-not: what is left out changes nothing else.
+Which frames a clip takes depends on the parameters and on the video's own place among all of its folder, usable and
+listed or not: what is left out changes nothing else.
 """
 
 from __future__ import annotations
@@ -29,10 +29,9 @@ def open_videos_source(parameters: VideosData) -> Source:
     here if its length or its frames' names tell, and when its clips are read if it is damaged. If those are to be
     skipped, all are decoded here to find them.
     """
-    folders = {"train": Path(parameters.train)}
+    found = {"train": _Folder(Path(parameters.train), parameters, parameters.train_list)}
     if parameters.test is not None:
-        folders["test"] = Path(parameters.test)
-    found = {split: _Folder(folder, parameters) for split, folder in folders.items()}
+        found["test"] = _Folder(Path(parameters.test), parameters, parameters.test_list)
     first, last = found["train"], list(found.values())[-1]
     if first.classes != last.classes:
         odd = sorted(set(first.classes) ^ set(last.classes))
@@ -46,7 +45,7 @@ def open_videos_source(parameters: VideosData) -> Source:
         test=splits.get("test", Split(iter(()), np.zeros(0, np.int64))),
         channels=3,
         classes=first.classes,
-        origin=f"local folder {' and '.join(map(str, folders.values()))}",
+        origin=f"local folder {' and '.join(dict.fromkeys(str(folder.root) for folder in found.values()))}",
         licence="that of the files in the folder",
         skipped={f"{s}/{name}": why for s, folder in found.items() for name, why in folder.skipped.items()},
     )
@@ -64,14 +63,17 @@ def square(frame: np.ndarray, size: int) -> np.ndarray:
 
 @dataclass
 class _Folder:
-    """One split's videos. skipped: which of them were left out, and why."""
+    """One split's videos. only: a file that names them; None: all. skipped: which were left out, and why."""
 
     root: Path
     parameters: VideosData
+    only: str | None
     skipped: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.videos = list_videos(self.root)
+        everything = list_videos(self.root)
+        self.places = {name: number for number, name in enumerate(everything)}
+        self.videos = everything if self.only is None else _listed(Path(self.only), self.root, everything)
         self.classes = self._classes() if self.parameters.labelled else []
         self.span = (self.parameters.frames - 1) * self.parameters.stride + 1  # from a clip's first frame to its last
 
@@ -80,9 +82,9 @@ class _Folder:
         starts: dict[str, list[int]] = {}
         faults: dict[str, UsageError] = {}
         with progress(f"looking at {self.root}", len(self.videos)) as bar:
-            for number, name in enumerate(self.videos):
+            for name in self.videos:
                 try:
-                    starts[name] = self._starts(number, name)
+                    starts[name] = self._starts(self.places[name], name)
                     if self.parameters.unusable == "skip":  # damage shows only when all is decoded
                         for _ in self._clips(name, starts[name]):
                             pass
@@ -167,6 +169,23 @@ class _Folder:
         small = {number: square(frame, self.parameters.image_size) for number, frame in frames}
         for window in windows:
             yield np.stack([small[number] for number in window])
+
+
+def _listed(file: Path, root: Path, videos: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Those of the `videos` of the folder `root` that a file lists, one a line, before a blank and a label or alone.
+
+    UCF-101's official lists write some names with another case than the files have.
+    """
+    if not file.is_file():
+        raise UsageError(f"{file} is not there; name the list of the videos in {root} to take, or leave it out.")
+    names = {name.casefold(): name for name in videos}
+    lines = [line.split()[0] for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    missing = [line for line in lines if line.casefold() not in names]
+    if missing or not lines:
+        what = f"{len(missing)} videos that {root} has not, the first {missing[0]}" if missing else "no videos"
+        raise UsageError(f"{file} lists {what}; check that the list is that of the folder, and the folder whole.")
+    listed = {names[line.casefold()] for line in lines}
+    return {name: files for name, files in videos.items() if name in listed}
 
 
 def _outermost(name: str) -> str:

@@ -44,11 +44,15 @@ class FashionData(Section):
 
 
 class FolderData(Section):
-    """Photographs as ImageNet lays them out: `folder/{train,val}/<class>/<image>`, ADM's centre crop."""
+    """Photographs as ImageNet lays them out: `folder/{train,val}/<class>/<image>`, ADM's centre crop.
+
+    Instead of folders there may be the official archives in `folder`.
+    """
 
     source: Literal["folder"]
     image_size: PositiveInt
     folder: str
+    classes: PositiveInt | None = None  # that there must be; None: any number
 
 
 class MovingDigitsData(Section):
@@ -76,6 +80,8 @@ class VideosData(Section):
     image_size: PositiveInt
     train: str  # a folder
     test: str | None = None  # a folder; None: there is no held-out split
+    train_list: str | None = None  # a file that names the videos of `train` to take, one a line; None: all
+    test_list: str | None = None  # the same of `test`, which may be the same folder, as in UCF-101's official splits
     frames: Annotated[int, Field(ge=2)]
     stride: PositiveInt  # between the frames of a clip
     offset: Literal["first", "random"] = "random"  # where in its video a clip starts
@@ -85,10 +91,12 @@ class VideosData(Section):
     seed: Seed = 0  # of random places
 
     @model_validator(mode="after")
-    def seed_needs_random(self) -> VideosData:
-        """A seed that would change nothing is refused."""
+    def what_would_change_nothing(self) -> VideosData:
+        """A seed or a list that would change nothing is refused."""
         if self.offset == "first" and self.seed:
             raise ValueError("seed would change nothing with offset: first; leave it out")
+        if self.test_list is not None and self.test is None:
+            raise ValueError("test_list would change nothing without test; name its folder")
         return self
 
 
