@@ -6,9 +6,11 @@ import sys
 
 import pytest
 
-from rdm import devices
+from rdm import devices, params
 from rdm.errors import UsageError
+from rdm.runtime import choose_device
 from rdm.train import launch
+from tests.conftest import ROOT
 
 CLAIM = """
 import os, sys
@@ -155,3 +157,12 @@ def test_on_slurm_it_takes_what_it_was_given(machine, started, monkeypatch):
     assert {"--nnodes=3", "--nproc-per-node=2", "--rdzv-id=12345"} <= set(started[1])
     with pytest.raises(UsageError, match="4 GPUs cannot be dealt evenly to 3 machines"):
         launch.spread(4)
+
+
+def test_a_gpu_that_is_not_there_is_said_with_what_to_do():
+    with pytest.raises(UsageError, match=r"'cuda:99' is not available here \(torch sees \d+ CUDA GPUs\); run this"):
+        choose_device("cuda:99")
+
+
+def test_the_paper_s_scale_does_not_begin_without_a_gpu():
+    assert params.load(ROOT / "params" / "paper.yaml").device == "cuda"

@@ -76,10 +76,15 @@ def test_what_may_be_downloaded_is(small, monkeypatch):
     assert "that data/UCF-101 holds 101 folders" in steps
 
 
-def test_half_a_download_is_named(small):
+def test_half_a_download_is_named_and_gone_on_with(small, monkeypatch):
     Path("data/UCF101.rar.part").touch()
     half = rdm("datasets", "verify", "ucf101", params=None)
     fails(half, 1, "data/UCF101.rar.part is half a download; `rdm datasets fetch ucf101` goes on with it")
+    asked = []
+    monkeypatch.setattr(published, "fetch", lambda *what: asked.append(what))
+    (Path("data/UCF-101") / "Archery").mkdir(parents=True)
+    assert rdm("datasets", "fetch", "ucf101", params=None).exit_code == 0
+    assert len(asked) == 2
 
 
 def test_fetching_what_is_there_verifies_it(small):

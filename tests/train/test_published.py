@@ -1,6 +1,7 @@
 """A system of published weights, from its autoencoder to its samples: the code path of the paper's own scale, small."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,31 @@ def test_published_weights_are_fine_tuned_and_sampled(file):
     samples = np.load(min(made(file, "sample", "ci-rdm-f-s0").glob("*.npz")))["arr_0"]
     assert samples.shape[1:] == (16, 16, 1)
     assert samples.std() > 1
+
+
+def test_a_damaged_shard_is_named_and_a_finished_encoding_leaves_no_state(file):
+    encoded(file)
+    assert not paths.latents_state("tiny", "f4", "").parent.exists()
+    shard = paths.latents("tiny", "f4") / "00000.safetensors"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    fails(rdm("train", "ci-rdm-f-s0", params=file), 1, f"{shard} is damaged (its sha256 changed)", "`rdm latents f4`")
+    shard.write_bytes(whole)
+
+
+def test_samples_that_the_disk_does_not_hold(file, monkeypatch):
+    """Images of 16x16 grey levels; nothing is drawn, and a byte more is enough."""
+    encoded(file)
+    for system in ("dit", "rdm-f"):
+        made(file, "train", f"ci-{system}-s0")
+    shutil.rmtree(paths.sample("ci-rdm-f-s0", "ancestral").parent, ignore_errors=True)
+    count = params.load(file).dealing("tiny").samples
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: type("", (), {"free": 256 * count - 1})())
+        fails(rdm("sample", "ci-rdm-f-s0", params=file), 1, "needs 0.0 GB more", "let results/ be a link")
+        assert not list(paths.STATE.rglob("*.npz"))
+        patch.setattr(shutil, "disk_usage", lambda _: type("", (), {"free": 256 * count})())
+        made(file, "sample", "ci-rdm-f-s0")
 
 
 def test_another_file_is_other_weights(file, place):

@@ -77,7 +77,8 @@ def _by_label(root: Path, photographs: list[Photograph]) -> dict[str, list[Photo
 def _validation_labels(root: Path) -> list[str]:
     """The wnid of each validation image, in order of their names."""
     if (root / SYNSETS).is_file():
-        return (root / SYNSETS).read_text(encoding="ascii").split()
+        with _readable(root / SYNSETS):
+            return (root / SYNSETS).read_text(encoding="ascii").split()
     if not (root / DEVKIT).is_file():
         raise RdmError(
             f"{root} holds {ARCHIVES['val']} without its labels; put {DEVKIT} or {SYNSETS} beside it "

@@ -152,7 +152,7 @@ def fetch_dataset(name: str, folder: Path | None) -> list[str]:
     """
     dataset = find(name)
     place = folder or Path(dataset.folder)
-    if place.is_dir() and any(place.iterdir()):
+    if place.is_dir() and any(place.iterdir()) and not _halves(dataset, place):
         verify_dataset(name, folder)
         return []
     for url in dataset.urls:
@@ -169,9 +169,8 @@ def verify_dataset(name: str, folder: Path | None) -> list[dict[str, Any]]:
     """
     dataset = find(name)
     place = folder or Path(dataset.folder)
-    for part in (_download(place, f"{url}.part") for url in dataset.urls):
-        if part.is_file():
-            raise RdmError(f"{part} is half a download; `rdm datasets fetch {name}` goes on with it.")
+    for half in _halves(dataset, place):
+        raise RdmError(f"{half} is half a download; `rdm datasets fetch {name}` goes on with it.")
     if dataset.archives and (place / dataset.archives[0].name).is_file():
         listed = {imagenet.DEVKIT} if (place / imagenet.SYNSETS).is_file() else set()  # labels from elsewhere
         return [_verify_archive(place, archive, name) for archive in dataset.archives if archive.name not in listed]
@@ -181,6 +180,11 @@ def verify_dataset(name: str, folder: Path | None) -> list[dict[str, Any]]:
 def _download(place: Path, url: str) -> Path:
     """Where a file of a data set is downloaded to: beside its folder."""
     return place.parent / url.rsplit("/", 1)[1]
+
+
+def _halves(dataset: Published, place: Path) -> list[Path]:
+    """What interrupted downloads left."""
+    return [half for half in (_download(place, f"{url}.part") for url in dataset.urls) if half.is_file()]
 
 
 def _verify_archive(place: Path, archive: Archive, name: str) -> dict[str, Any]:
