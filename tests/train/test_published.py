@@ -136,7 +136,7 @@ def test_published_weights_are_fine_tuned_and_sampled(file):
 
 def test_a_damaged_shard_is_named_and_a_finished_encoding_leaves_no_state(file):
     encoded(file)
-    assert not paths.latents_state("tiny", "f4", "").parent.exists()
+    assert not paths.latents_state("tiny", "f4", "digest").parent.exists()
     shard = paths.latents("tiny", "f4") / "00000.safetensors"
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
