@@ -31,17 +31,21 @@ class MappedLatents:
         self._read = np.empty((0, *self._views[0].shape[1:]), shards[0].dtype)
         self.shape = torch.Size((int(self._starts[-1]), *self._read.shape[1:]))
         self.nbytes = self.shape.numel() * self._read.itemsize
-        self.device = torch.device("cpu")
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches are moved to."""
+        return self._mean.device
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, items: Tensor) -> Tensor:
         """The latents of `items`, int64 (n,) on the CPU."""
-        batch = self._normalise(self.gather(items.numpy()))
+        batch = torch.from_numpy(self.gather(items.numpy()))
         if self.device.type == "cuda":  # the copy waits for nothing, and nothing for it but what needs it
-            batch = batch.pin_memory()
-        return batch.to(self.device, non_blocking=True)
+            batch = batch.pin_memory().to(self.device, non_blocking=True)
+        return self._normalise(batch.to(self.device))
 
     def gather(self, items: np.ndarray) -> np.ndarray:
         """As they are stored; overwritten by the next call. Read in the files' order, in which a disk is fastest."""
@@ -64,22 +68,22 @@ class MappedLatents:
     def to(self, device: torch.device) -> MappedLatents:
         """The same, whose batches are moved there."""
         moved = copy.copy(self)
-        moved.device = device
+        moved._mean, moved._std = self._mean.to(device), self._std.to(device)
         return moved
 
     def hold(self, device: torch.device) -> Tensor:
         """All of them, in the device's memory."""
+        there = self.to(device)
         held = torch.empty(self.shape, dtype=torch.from_numpy(self._read).dtype, device=device)
         with progress("latents", len(self)) as bar:
             for start, view in zip(self._starts.tolist(), self._views, strict=False):
-                held[start : start + len(view)] = self._normalise(view)
+                held[start : start + len(view)] = there._normalise(torch.from_numpy(view).to(device))
                 bar.update(len(view))
         return held
 
-    def _normalise(self, stored: np.ndarray) -> Tensor:
-        """In float32, whatever they are stored in."""
-        latents = torch.from_numpy(stored)
-        return (latents - self._mean).div_(self._std).to(latents.dtype)
+    def _normalise(self, stored: Tensor) -> Tensor:
+        """In float32, whatever they are stored in, and on the device: it takes longer than reading them."""
+        return stored.to(torch.float32, copy=True).sub_(self._mean).div_(self._std).to(stored.dtype)
 
 
 Stored: TypeAlias = Tensor | MappedLatents
