@@ -5,12 +5,14 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
-from rdm import devices, params
+from rdm import devices
 from rdm.errors import UsageError
 from rdm.runtime import choose_device
 from rdm.train import launch
 from tests.conftest import ROOT
+from tests.test_cli import fails, rdm
 
 CLAIM = """
 import os, sys
@@ -164,5 +166,10 @@ def test_a_gpu_that_is_not_there_is_said_with_what_to_do():
         choose_device("cuda:99")
 
 
-def test_the_paper_s_scale_does_not_begin_without_a_gpu():
-    assert params.load(ROOT / "params" / "paper.yaml").device == "cuda"
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_the_paper_s_scale_does_not_begin_without_a_gpu(tmp_path, monkeypatch):
+    """That is said first, although data and latents are missing, too."""
+    monkeypatch.chdir(tmp_path)
+    refused = rdm("train", "paper-rdm-f-s0", params=ROOT / "params" / "paper.yaml")
+    fails(refused, 2, "device: 'cuda' is not available here", "or `device: cpu` if it may take that long")
+    assert not list(tmp_path.iterdir())

@@ -46,7 +46,10 @@ class TrainedRun:
 def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
     """Train the run `name` (`<experiment>-<system>-s<seed>`); returns its folder."""
     system, _ = experiment.find_run(name)
-    baseline = experiment.baseline(system)
+    baseline, folder = experiment.baseline(system), paths.train(name)
+    published = isinstance(experiment.systems[system], PublishedBaseline)
+    if not published and not folder.exists():  # a GPU that is not there is missed before the latents are verified
+        prepare(experiment)
     data = _training_data(latents.load(experiment, baseline.latents), baseline)
     inputs = {"latents": data.artefact.as_input}
     start = start_of(experiment, name)
@@ -55,10 +58,9 @@ def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
     if isinstance(baseline, PublishedBaseline) and start is None:
         inputs["weights"] = Input.of_file(published_file(Path(baseline.weights)))
     recipe = Recipe("train", of_train(experiment, name), inputs)
-    folder = paths.train(name)
     if is_current(folder, recipe, make_train(name), overwrite):
         return folder
-    if isinstance(experiment.systems[system], PublishedBaseline):
+    if published:
         _import(experiment, name, recipe, data)
         return folder
     device = prepare(experiment)
