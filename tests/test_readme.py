@@ -135,6 +135,11 @@ def test_scores_in_python_run(capsys):
     assert "PrecisionRecall(precision=" in capsys.readouterr().out
 
 
+def test_the_benchmark_of_latents_is_that_of_its_file():
+    shown = re.search(r"<!-- benchmark of latents -->\n(.*?)<!-- /benchmark", README, re.DOTALL).group(1)
+    assert shown == (ROOT / "benchmarks" / "results" / "latents-cpu.md").read_text()
+
+
 def test_the_benchmark_of_scores_is_that_of_its_file():
     content = json.loads((ROOT / "benchmarks" / "results" / "score-cpu.json").read_text())
     shown = re.search(r"<!-- benchmark of scores -->\n(.*?)<!-- /benchmark", README, re.DOTALL).group(1)
