@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from rdm.tables.published import PublishedRow, read_published
 class Column:
     """A column of numbers. title: as readers see it; name: in the CSV; quoted: copied from the paper.
 
-    score, metric: what is measured; difference: to the ungated control; text: of images that are drawn from text.
+    score, metric: what is measured; difference: to the ungated control; text: of images drawn from text.
     """
 
     title: str
@@ -103,10 +103,8 @@ def columns_of(experiment: Experiment, name: str) -> list[Column]:
     found = []
     if name == "table1":
         first = experiment.tables.table1
-        text = _image_columns(
-            "Text-to-image ", "t2i", "t2i_", first.text_score or first.score, "text obeyed", text=True
-        )
-        return [*_image_columns("", "c2i", "", first.score, "Class accuracy"), *text]
+        text = _image_columns(first.text_score, True) if first.text_score else []
+        return [*_image_columns(first.score, False), *text]
     for column, measured in build.columns_of(experiment).items():
         title, score, metric = VIDEO_COLUMNS[column], measured.score, measured.metric
         found.append(Column(f"{title} paper", f"{column}_paper", score, metric, quoted=True))
@@ -115,16 +113,17 @@ def columns_of(experiment: Experiment, name: str) -> list[Column]:
     return found
 
 
-def _image_columns(
-    before: str, kind: str, prefix: str, score: str, accuracy: str, text: bool = False
-) -> Iterator[Column]:
-    """One half of Table 1, from labels or from text."""
+def _image_columns(score: str, text: bool) -> list[Column]:
+    """Those of Table 1 of images drawn from labels, or from text."""
+    title, kind, prefix, obeyed = ("Text ", "t2i", "t2i_", "Text obeyed") if text else ("", "c2i", "", "Class accuracy")
+    found = []
     for metric in IMAGE_METRICS:
-        name = f"{before}{METRICS[metric]}"
-        yield Column(f"{name} paper", f"{kind}_{metric}_paper", score, metric, quoted=True, text=text)
-        yield Column(f"{name} ours", f"{kind}_{metric}_ours", score, metric, text=text)
-    yield Column(f"{before}{accuracy}", f"{prefix}accuracy", score, "accuracy", text=text)
-    yield Column(f"{before}FID − control", f"{prefix}fid_minus_control", score, "fid", difference=True, text=text)
+        name, column = title + METRICS[metric], f"{kind}_{metric}"
+        found.append(Column(f"{name} paper", f"{column}_paper", score, metric, quoted=True, text=text))
+        found.append(Column(f"{name} ours", f"{column}_ours", score, metric, text=text))
+    found.append(Column(obeyed, f"{prefix}accuracy", score, "accuracy", text=text))
+    difference = f"{prefix}fid_minus_control"
+    return [*found, Column(f"{title}FID − control", difference, score, "fid", difference=True, text=text)]
 
 
 def _choose(given: str, known: list[str], what: str, table: str) -> str:
@@ -154,10 +153,10 @@ def _number(experiment: Experiment, line: Line, column: Column, value: str, tree
 
 
 def _scores(experiment: Experiment, line: Line, column: Column) -> list[Path]:
-    """The files of a row's scores in one column, one per seed."""
-    score, protocol = column.score, experiment.score[column.score].protocol
-    cells = [cell.text for cell in line.cells if isinstance(cell, Row)] if column.text else line.cells
-    for cell in filter(None, cells):
+    """The files of a row's scores in a column, one per seed."""
+    score = column.score
+    protocol = experiment.score[score].protocol
+    for cell in build.text_cells(line) if column.text else line.cells:
         dataset = experiment.data_of(cell.system) if cell.system else experiment.published[str(cell.samples)].data
         if score not in experiment.scores_of(dataset):
             continue
