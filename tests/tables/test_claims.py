@@ -360,6 +360,18 @@ def test_sensitivities_of_figure5_come_from_the_logs(three):
 # ---------------------------------------------------------------- scales, and what cannot be measured
 
 
+def test_text_to_image_is_judged_by_its_own_systems(three):
+    """By those in the columns of text, with their own control."""
+    write_scores(three, "dit-text", "guided", "images", fid(GATED))
+    write_scores(three, "rdm-f-text", "plain", "images", fid(BASELINE))
+    write_scores(three, "rdm-f-text-control", "plain", "images", fid(CONTROL))
+    labels, text = row(three, FASTER), row(three, FASTER | {"column": "t2i_fid"})
+    assert text["effect"] == pytest.approx(-labels["effect"])
+    than = {"than": ["Neural-RDM-F: ungated control"]}
+    expected = np.mean(BASELINE) - np.mean(CONTROL)
+    assert row(three, FASTER | than | {"column": "t2i_fid"})["effect"] == pytest.approx(expected)
+
+
 def test_the_papers_scale_is_not_run_until_it_is(three):
     table = build_claims(three, rule(it=FASTER), PUBLISHED)
     assert table[["scale", "verdict"]].values.tolist() == [["ci", "supported"], [tables.PAPER, "not run"]]
@@ -376,7 +388,7 @@ def test_the_papers_scale_is_not_run_until_it_is(three):
     ("statement", "reason"),
     [
         ({"kind": "unmeasured", "reason": "It is a thought."}, "It is a thought."),
-        (FASTER | {"column": "t2i_fid"}, "text-to-image is not run here"),
+        (FASTER | {"column": "t2i_fid", "row": "Latte-XL"}, "no table or figure of experiment 'ci' measures it"),
         (FASTER | {"than": ["BigGAN-deep"]}, "no table or figure of experiment 'ci' measures it"),
         ({"kind": "rows", "column": "taichi_hd_fvd", "row": "Neural-RDM", "than": ["Latte-XL"]}, "no table or figure"),
         (

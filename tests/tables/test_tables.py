@@ -80,11 +80,11 @@ def test_text_that_is_not_run_is_quoted(workspace, experiment):
     table1 = experiment.tables.table1.model_copy(update={"rows": rows, "text_score": None})
     changed = altered(experiment, tables=experiment.tables.model_copy(update={"table1": table1}))
     heading, quoted = pages.page1(build_table1(changed, PUBLISHED), changed).appendix
-    assert list(quoted.columns) == ["Method", "FID paper", "sFID paper", "IS paper"]
+    assert list(quoted.columns) == ["Method", "Text FID paper", "Text sFID paper", "Text IS paper"]
     assert "none of it is run here" in heading
     heading_of_ours, ours = pages.page1(build_table1(experiment, PUBLISHED), experiment).appendix
     assert len(ours) == len(quoted) + 3  # two controls and the floor
-    assert {"FID ours", "Text obeyed", "FID − control"} <= set(ours.columns)
+    assert {"Text FID ours", "Text obeyed", "Text FID − control"} <= set(ours.columns)
     assert "protocol `ci`: 360 images against the test split" in heading_of_ours
     for text in (heading, heading_of_ours):
         assert "none of its baselines' is in an original paper (reading R8)" in text

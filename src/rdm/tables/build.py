@@ -37,13 +37,11 @@ Cells = dict[str, str | float | int | None]
 def build_table1(experiment: Experiment, published_path: Path) -> pd.DataFrame:
     """One row per method; per metric the paper's value, our mean, spread, verdict and origin; the same from text."""
     first, rows = experiment.tables.table1, []
-    text = {row.row: row.text for row in first.rows}
     published = read_published(published_path, "table1")
     for line in arrange(published, first.rows, experiment.train.gated):
         ours = measure(experiment, line.cells[0], first.score, line.control) if line.cells else None
-        cell = text.get(line.row.name.removesuffix(CONTROL_ROW))
-        drawn = measure(experiment, cell, first.text_score, line.control) if cell and first.text_score else None
-        rows.append(_image_cells(experiment, line.row, ours, drawn))
+        drawn = [measure(experiment, cell, str(first.text_score), line.control) for cell in text_cells(line)]
+        rows.append(_image_cells(experiment, line.row, ours, *drawn))
     floor = PublishedRow(FLOORS["table1"], EXTRA)
     floors = [Ours(read_floor(experiment, score)) if score else None for score in (first.score, first.text_score)]
     rows.append(_image_cells(experiment, floor, *floors))
@@ -108,7 +106,12 @@ def arrange(published: list[PublishedRow], rows: Sequence[Row | VideoRow], gated
 # ---------------------------------------------------------------- what stands in them
 
 
-def _image_cells(experiment: Experiment, row: PublishedRow, ours: Ours | None, text: Ours | None) -> Cells:
+def text_cells(line: Line) -> tuple[Cell, ...]:
+    """What stands in a row's text-to-image columns: one cell or none."""
+    return tuple(cell.text for cell in line.cells if isinstance(cell, Row) and cell.text is not None)
+
+
+def _image_cells(experiment: Experiment, row: PublishedRow, ours: Ours | None, text: Ours | None = None) -> Cells:
     """All cells of a row of Table 1. ours, text: of images drawn from labels, and of those drawn from text."""
     first = experiment.tables.table1
     cells: Cells = {

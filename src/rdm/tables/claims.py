@@ -196,8 +196,6 @@ def _reason(judged: list[Judged]) -> str:
 def _why_not(claim: Claim, experiment: Experiment) -> str:
     if isinstance(claim.statement, Unmeasured):
         return claim.statement.reason
-    if isinstance(claim.statement, Rows) and claim.statement.column.startswith("t2i"):
-        return "text-to-image is not run here: the paper does not say on which data, prompts and counts (reading R8)"
     return f"no table or figure of experiment {experiment.name!r} measures it"
 
 

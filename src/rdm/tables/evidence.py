@@ -88,25 +88,25 @@ class Evidence:
     # ---------------------------------------------------------------- tables
 
     def _rows(self, statement: Rows) -> Tested | None:
-        tables = self.experiment.tables
+        tables, text = self.experiment.tables, statement.column.startswith("t2i_")
         if statement.table == "table1":
-            task, metric = statement.column.split("_")
-            score = tables.table1.score if task == "c2i" else None
+            metric = statement.column.partition("_")[2]
+            score = tables.table1.text_score if text else tables.table1.score
         else:
             column = columns_of(self.experiment).get(statement.column) if tables.table2 else None
             score, metric = (column.score, column.metric) if column else (None, "")
         if score is None or metric not in metrics_of(self.experiment.protocols[score]):
             return None
-        own = self._row(statement.table, statement.row, score, metric)
-        others = {name: self._row(statement.table, name, score, metric) for name in statement.than}
+        row = partial(self._row, statement.table, text=text, score=score, metric=metric)
+        own, others = row(statement.row), {name: row(name) for name in statement.than}
         if own is None or not any(others.values()):
             return None
         return self._tested([_compare(name, own, other) for name, other in others.items()], score, metric)
 
-    def _row(self, table: str, row: str, score: str, metric: str) -> Source | None:
-        """What stands for a row, or for a gated row's control; None if nothing does."""
+    def _row(self, table: str, row: str, text: bool, score: str, metric: str) -> Source | None:
+        """What stands for a row, or for a gated row's control; None if nothing does. text: in its columns of text."""
         name, gated = row.removesuffix(CONTROL_ROW), self.experiment.train.gated
-        cells, data = self._cells(table, name), self.experiment.score[score].data
+        cells, data = self._cells(table, name, text), self.experiment.score[score].data
         cell = next((cell for cell in cells if self._data_of(cell) == data), None)
         if cell is None or (row != name and cell.system not in gated):
             return None
@@ -115,10 +115,11 @@ class Evidence:
         system = cell.system if row == name else cell.system + CONTROL
         return partial(self._of_system, system, cell.sampler, score, metric)
 
-    def _cells(self, table: str, name: str) -> tuple[Cell, ...]:
+    def _cells(self, table: str, name: str, text: bool) -> tuple[Cell, ...]:
         tables = self.experiment.tables
         if table == "table1":
-            return tuple(row for row in tables.table1.rows if row.row == name)
+            found = [row.text if text else row for row in tables.table1.rows if row.row == name]
+            return tuple(cell for cell in found if cell is not None)
         return next((row.cells for row in tables.table2.rows if row.row == name), ()) if tables.table2 else ()
 
     def _data_of(self, cell: Cell) -> str:

@@ -23,7 +23,7 @@ from rdm.tables.published import PublishedRow, read_published
 class Column:
     """A column of numbers. title: as readers see it; name: in the CSV; quoted: copied from the paper.
 
-    score, metric: what is measured; difference: to the ungated control.
+    score, metric: what is measured; difference: to the ungated control; text: of images drawn from text.
     """
 
     title: str
@@ -32,6 +32,7 @@ class Column:
     metric: str
     quoted: bool = False
     difference: bool = False
+    text: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,18 +102,28 @@ def columns_of(experiment: Experiment, name: str) -> list[Column]:
     """The columns of numbers of a table."""
     found = []
     if name == "table1":
-        score = experiment.tables.table1.score
-        for metric in IMAGE_METRICS:
-            found.append(Column(f"{METRICS[metric]} paper", f"c2i_{metric}_paper", score, metric, quoted=True))
-            found.append(Column(f"{METRICS[metric]} ours", f"c2i_{metric}_ours", score, metric))
-        found.append(Column("Class accuracy", "accuracy", score, "accuracy"))
-        return [*found, Column("FID − control", "fid_minus_control", score, "fid", difference=True)]
+        first = experiment.tables.table1
+        text = _image_columns(first.text_score, True) if first.text_score else []
+        return [*_image_columns(first.score, False), *text]
     for column, measured in build.columns_of(experiment).items():
         title, score, metric = VIDEO_COLUMNS[column], measured.score, measured.metric
         found.append(Column(f"{title} paper", f"{column}_paper", score, metric, quoted=True))
         found.append(Column(f"{title} ours", f"{column}_ours", score, metric))
         found.append(Column(f"{title} − control", f"{column}_minus_control", score, metric, difference=True))
     return found
+
+
+def _image_columns(score: str, text: bool) -> list[Column]:
+    """Those of Table 1 of images drawn from labels, or from text."""
+    title, kind, prefix, obeyed = ("Text ", "t2i", "t2i_", "Text obeyed") if text else ("", "c2i", "", "Class accuracy")
+    found = []
+    for metric in IMAGE_METRICS:
+        name, column = title + METRICS[metric], f"{kind}_{metric}"
+        found.append(Column(f"{name} paper", f"{column}_paper", score, metric, quoted=True, text=text))
+        found.append(Column(f"{name} ours", f"{column}_ours", score, metric, text=text))
+    found.append(Column(obeyed, f"{prefix}accuracy", score, "accuracy", text=text))
+    difference = f"{prefix}fid_minus_control"
+    return [*found, Column(f"{title}FID − control", difference, score, "fid", difference=True, text=text)]
 
 
 def _choose(given: str, known: list[str], what: str, table: str) -> str:
@@ -132,19 +143,20 @@ def _number(experiment: Experiment, line: Line, column: Column, value: str, tree
     if line.row.name == FLOORS[table]:
         scores = [paths.floor(experiment.score[column.score].data, protocol)]
     else:
-        scores = _scores(experiment, line, column.score)
+        scores = _scores(experiment, line, column)
     values = [_value(tree.step(path), column) for path in scores]
-    controls = _scores(experiment, replace(line, control=True), column.score) if column.difference else []
+    controls = _scores(experiment, replace(line, control=True), column) if column.difference else []
     if controls:
         twins = [_value(tree.step(path), column) for path in controls]
         values = [ours - theirs for ours, theirs in zip(values, twins, strict=True)]
     return Number(line.row.name, column.title, value, tuple(scores), tuple(controls), tuple(values))
 
 
-def _scores(experiment: Experiment, line: Line, score: str) -> list[Path]:
-    """The files of a row's scores under one score, one per seed."""
+def _scores(experiment: Experiment, line: Line, column: Column) -> list[Path]:
+    """The files of a row's scores in a column, one per seed."""
+    score = column.score
     protocol = experiment.score[score].protocol
-    for cell in line.cells:
+    for cell in build.text_cells(line) if column.text else line.cells:
         dataset = experiment.data_of(cell.system) if cell.system else experiment.published[str(cell.samples)].data
         if score not in experiment.scores_of(dataset):
             continue

@@ -23,7 +23,7 @@ ORIGIN = (
 
 def page1(table: pd.DataFrame, experiment: Experiment) -> Page:
     """Per metric the paper's value and ours, then what the gates changed; the text-to-image columns apart."""
-    cells = pd.DataFrame({"": table["architecture"], **_image_columns(table, "c2i", "", "Class accuracy")})
+    cells = pd.DataFrame({"": table["architecture"], **_image_columns(table, "c2i", "", "", "Class accuracy")})
     return Page(cells, _notes1(experiment), (_text_heading(experiment), _text_to_image(table)))
 
 
@@ -49,17 +49,17 @@ def page2(table: pd.DataFrame, experiment: Experiment) -> Page:
 # ---------------------------------------------------------------- Table 1
 
 
-def _image_columns(table: pd.DataFrame, kind: str, prefix: str, accuracy: str) -> dict[str, pd.Series]:
-    """One half of the table, from labels or from text."""
+def _image_columns(table: pd.DataFrame, kind: str, prefix: str, title: str, accuracy: str) -> dict[str, pd.Series]:
+    """One half of the table, from labels or from text. title: what the names of its columns begin with."""
     columns = {"Method": table["method"]}
     for metric in ("fid", "sfid", "is"):
-        name = METRICS[metric]
+        name = title + METRICS[metric]
         columns[f"{name} paper"] = table[f"{kind}_{metric}_paper"].map(number)
         columns[f"{name} ours"] = with_error(table[f"{kind}_{metric}_ours"], table[f"{kind}_{metric}_spread"])
     seen = table[f"{prefix}accuracy"]
     columns[accuracy] = seen.map(lambda value: "" if pd.isna(value) else f"{100 * value:.1f} %")
     difference, spread = table[f"{prefix}fid_minus_control"], table[f"{prefix}fid_minus_control_spread"]
-    columns["FID − control"] = with_error(difference, spread, "+.4f")
+    columns[f"{title}FID − control"] = with_error(difference, spread, "+.4f")
     columns["Verdict"] = table[f"{kind}_fid_verdict"]
     columns["Origin"] = table[f"{kind}_fid_origin"]
     return columns
@@ -68,7 +68,7 @@ def _image_columns(table: pd.DataFrame, kind: str, prefix: str, accuracy: str) -
 def _text_to_image(table: pd.DataFrame) -> pd.DataFrame:
     """The rows that have text-to-image numbers, the paper's or ours; without ours, the paper's alone."""
     rows = table[table["t2i_fid_paper"].notna() | table["t2i_fid_ours"].notna()].reset_index(drop=True)
-    columns = _image_columns(rows, "t2i", "t2i_", "Text obeyed")
+    columns = _image_columns(rows, "t2i", "t2i_", "Text ", "Text obeyed")
     if table["t2i_fid_ours"].isna().all():
         columns = {name: column for name, column in columns.items() if name == "Method" or name.endswith("paper")}
     return pd.DataFrame(columns)
