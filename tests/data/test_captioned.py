@@ -12,7 +12,8 @@ from rdm.data.captioned import open_captioned
 from rdm.data.digits import TEMPLATES, WORDS, open_digits
 from rdm.data.images import centre_crop
 from rdm.errors import RdmError
-from rdm.params.schema import CocoData, DigitsData, JourneyDBData
+from rdm.params.captions import CocoData, JourneyDBData
+from rdm.params.schema import DigitsData
 
 NAMES = ["COCO_val2014_000000000007.jpg", "COCO_val2014_000000000002.jpg", "COCO_val2014_000000000005.jpg"]
 

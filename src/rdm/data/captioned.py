@@ -10,7 +10,7 @@ import numpy as np
 
 from rdm.data.images import Source, Split, read_photograph
 from rdm.errors import RdmError
-from rdm.params.schema import CocoData, JourneyDBData
+from rdm.params.captions import CocoData, JourneyDBData
 
 CAPTIONS = 5  # of each COCO image; a few have one or two more
 JOURNEYDB = {"train": "train_anno_realease_repath.jsonl", "valid": "valid_anno_repath.jsonl"}  # as its authors spell it

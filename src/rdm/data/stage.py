@@ -13,16 +13,9 @@ import numpy as np
 from rdm import paths
 from rdm.data.images import Source, Split
 from rdm.params import Experiment
+from rdm.params.captions import CocoData, JourneyDBData
 from rdm.params.dependencies import make_data, of_data
-from rdm.params.schema import (
-    CocoData,
-    DigitsData,
-    FashionData,
-    ImageData,
-    JourneyDBData,
-    MovingDigitsData,
-    VideosData,
-)
+from rdm.params.schema import DigitsData, FashionData, ImageData, MovingDigitsData, VideosData
 from rdm.progress import progress
 from rdm.provenance.files import canonical_json
 from rdm.provenance.manifest import Artefact, Recipe, build, is_current, read

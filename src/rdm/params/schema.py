@@ -6,6 +6,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, Discriminator, Field, PositiveFloat, PositiveInt, Tag, model_validator
 
+from rdm.params.captions import CocoData, JourneyDBData
 from rdm.params.gates import Gates
 from rdm.params.network import ConvolutionalUNet, PixArt, TextUNet, Transformer
 from rdm.params.protocol import Seed
@@ -50,37 +51,6 @@ class FolderData(Section):
     source: Literal["folder"]
     image_size: PositiveInt
     folder: str
-
-
-class CocoData(Section):
-    """MS-COCO with captions: `folder/{train,val}YEAR/`, `folder/annotations/captions_{train,val}YEAR.json`; ADM's crop.
-
-    Each image has its first five captions.
-    """
-
-    source: Literal["coco"]
-    image_size: PositiveInt
-    folder: str
-    year: Literal[2014, 2017]
-
-    @property
-    def labelled(self) -> bool:
-        """It has captions in the place of labels."""
-        return False
-
-
-class JourneyDBData(Section):
-    """JourneyDB, Midjourney's images: `folder/{train,valid}/imgs/`, and jsonl files of annotations; ADM's crop."""
-
-    source: Literal["journeydb"]
-    image_size: PositiveInt
-    folder: str
-    text: Literal["prompt", "caption"]  # what Midjourney was given, or what GPT-3.5 made of it
-
-    @property
-    def labelled(self) -> bool:
-        """It has captions in the place of labels."""
-        return False
 
 
 class MovingDigitsData(Section):

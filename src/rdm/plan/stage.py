@@ -14,6 +14,7 @@ from rdm import paths
 from rdm.errors import UsageError, nearest
 from rdm.params import Experiment, schema
 from rdm.params.autoencoder import Autoencoder
+from rdm.params.captions import CocoData
 from rdm.params.evaluation import Classifier
 from rdm.plan.counted import AutoencoderCost, Cost, of_autoencoder, of_network
 from rdm.provenance import graph
@@ -69,7 +70,7 @@ class Plan:
             return self.given[dataset]
         if isinstance(data, schema.MovingDigitsData):
             return data.clips
-        if isinstance(data, schema.CocoData):
+        if isinstance(data, CocoData):
             return COCO[data.year]
         if data.source in IMAGES:
             return IMAGES[data.source]
