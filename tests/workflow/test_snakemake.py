@@ -98,7 +98,9 @@ def jobs(*systems, train=True, sample=True):
 
 VARIANTS = [f"dit-{variant}" for variant in ("rdm", "adaln", "skip", "resnet", "rezero")]
 BY_DEPTH = [f"dit-depth{depth}{gated}" for depth in (1, 2) for gated in ("", "-gated")]
-OF_IMAGES = ["dit", "ldm4", "rdm-f", "rdm-f-control", "rdm-u", "rdm-u-control", *VARIANTS, *BY_DEPTH]
+FROM_LABELS = ["dit", "ldm4", "rdm-f", "rdm-f-control", "rdm-u", "rdm-u-control"]
+FROM_TEXT = ["dit-text", "ldm4-text", "rdm-f-text", "rdm-f-text-control", "rdm-u-text", "rdm-u-text-control"]
+OF_IMAGES = [*FROM_LABELS, *FROM_TEXT, *VARIANTS, *BY_DEPTH]
 GUIDED = ["ucf-latte", "ucf-rdm", "ucf-rdm-control"]
 
 
@@ -107,7 +109,11 @@ GUIDED = ["ucf-latte", "ucf-rdm", "ucf-rdm-control"]
     [
         (lambda c: c["train"]["gated"]["rdm-f"].update(steps=5), jobs("rdm-f", "rdm-f-control") | {"table 1"}),
         (lambda c: c["train"]["gated"]["rdm-f"]["gates"].update(learning_rate=0.5), jobs("rdm-f") | {"table 1"}),
-        (lambda c: c["sample"]["guided"].update(guidance=2.0), jobs("dit", train=False) | {"table 1"}),
+        (lambda c: c["sample"]["guided"].update(guidance=2.0), jobs("dit", "dit-text", train=False) | {"table 1"}),
+        (
+            lambda c: c["train"]["baselines"]["dit-text"]["network"]["text"].update(seed=1),
+            jobs("dit-text", "rdm-f-text", "rdm-f-text-control") | {"table 1"},
+        ),
         (lambda c: c["tables"].update(tolerance=0.04), {"table 1", "table 2"}),
         (lambda c: c["tables"].update(scale="tiny"), {"table 1", "table 2", "draw figure6", "draw figure7"}),
         (
@@ -148,6 +154,7 @@ GUIDED = ["ucf-latte", "ucf-rdm", "ucf-rdm-control"]
             "steps",
             "gates",
             "sampler",
+            "text",
             "tables",
             "scale",
             "extractor",
@@ -179,7 +186,10 @@ def trained(content, *targets):
     figures, wanted = content["figures"], set()
     for target in targets:
         if target.startswith("table"):
-            cells = [cell for row in content["tables"][target]["rows"] for cell in row.get("cells", [row])]
+            rows = content["tables"][target]["rows"]
+            cells = [
+                cell for row in rows for cell in row.get("cells", [row, *([row["text"]] if "text" in row else [])])
+            ]
             shown = {cell["system"] for cell in cells if "system" in cell}
             wanted |= shown | {f"{name}-control" for name in shown & gated.keys()}
         elif target == "figure6":
