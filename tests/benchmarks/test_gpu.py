@@ -26,7 +26,7 @@ def gpu(monkeypatch):
 
 
 def test_every_contestant_runs_and_is_written_down(gpu, tmp_path, capsys):
-    gpu.main(["--device", "cpu", "--out", str(tmp_path / "gpu.json")])
+    gpu.main(["--device", "cpu", "--minutes", "1000", "--out", str(tmp_path / "gpu.json")])
     result = json.loads((tmp_path / "gpu.json").read_text())
     assert [row["failed"] for row in result["rows"] if row["failed"]] == []
     assert all(row.keys() == set(gpu.ROW) for row in result["rows"])
@@ -53,7 +53,7 @@ def test_what_fails_and_what_comes_too_late_are_rows(gpu, monkeypatch, tmp_path)
     monkeypatch.setattr(gpu.Bench, "encode", broken)
     pairs = gpu.Bench.pairs
     monkeypatch.setattr(gpu.Bench, "pairs", lambda self: [pair for pair in pairs(self) if pair.work == "encode"])
-    gpu.main(["--device", "cpu", "--out", str(tmp_path / "gpu.json")])
+    gpu.main(["--device", "cpu", "--minutes", "1000", "--out", str(tmp_path / "gpu.json")])
     rows = json.loads((tmp_path / "gpu.json").read_text())["rows"]
     assert [row["failed"] for row in rows] == ["RuntimeError: no such kernel image"] * 2
     gpu.main(["--device", "cpu", "--minutes", "0", "--out", str(tmp_path / "gpu.json")])
