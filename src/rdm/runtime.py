@@ -47,6 +47,8 @@ def choose_device(name: str) -> torch.device:
     """The device of this name (`auto`, `cpu`, `mps`, `cuda`, `cuda:N`), made to repeat itself; see `prepare`."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS may not repeat itself
     torch.use_deterministic_algorithms(True, warn_only=True)
+    # it would write every new tensor once for nothing
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.enable_mem_efficient_sdp(False)  # its backward pass does not repeat itself

@@ -13,7 +13,7 @@ from rdm.cli import main
 from rdm.models.cost import forward_flops
 from rdm.models.zoo import build_network
 from rdm.params import schema
-from rdm.plan import cost, counted, stage
+from rdm.plan import cost, counted, downloads, measured, stage
 from tests.conftest import CI, ROOT
 from tests.models.small import CLASSES, NETWORKS, SHAPE, TEXT, build, shape_of
 
@@ -55,9 +55,8 @@ def test_kept_bytes_of_two_layers():
 
 def test_a_training_is_dealt_to_the_fewest_gpus_that_hold_it():
     experiment = params.load(ROOT / "params" / "paper.yaml")
-    one = cost.Cost(parameters=10, forward_flops=0, kept_bytes=100)
     for capacity, expected in ((10_000, (200 + 6400, 1)), (3500, (200 + 3200, 2)), (900, (200 + 400, 16))):
-        assert stage.Plan(experiment, {}, capacity)._fit(one, 64) == expected
+        assert stage.Plan(experiment, {}, capacity)._fit(200, 100, 64) == expected
 
 
 def test_what_was_counted_is_what_would_be_counted_now():
@@ -94,7 +93,7 @@ def test_what_is_new_is_counted(monkeypatch):
 def rows(*arguments):
     done = CliRunner().invoke(main, ["plan", *map(str, arguments), "--json"])
     assert done.exit_code == 0, done.output
-    return {row["stage"]: row for row in json.loads(done.stdout)}
+    return {row["stage"]: row for row in json.loads(done.stdout)["stages"]}
 
 
 def test_the_plan_of_a_finished_experiment(workspace):
@@ -130,3 +129,73 @@ def test_bad_input(arguments, message):
     done = CliRunner().invoke(main, ["plan", *map(str, arguments)])
     assert done.exit_code == 2
     assert message in done.output
+
+
+def test_hours_follow_the_precision_of_each_stage(write_params):
+    def change(content):
+        content["performance"] = {"train": "bfloat16", "sample": "tf32", "autoencoder": "tf32"}
+
+    before, after = rows("--params", CI), rows("--params", write_params(change))
+    for name, speed in {"train": 989.4, "sample": 494.7, "latents": 494.7, "autoencoder": 66.9, "score": 66.9}.items():
+        assert after[name]["exaFLOP"] == before[name]["exaFLOP"]
+        assert after[name]["GPU hours"] == pytest.approx(before[name]["GPU hours"] * 66.9 / speed), name
+
+
+def test_checkpointing_takes_time_and_saves_memory(write_params):
+    def change(content):
+        for entry in (*content["train"]["baselines"].values(), *content["train"]["gated"].values()):
+            entry["checkpointing"] = True
+
+    before, after = rows("--params", CI)["train"], rows("--params", write_params(change))["train"]
+    assert after["exaFLOP"] == pytest.approx(before["exaFLOP"] * 4 / 3)
+    assert after["GB on a GPU"] < before["GB on a GPU"]
+
+
+@pytest.mark.parametrize("name", ["dit", "unet-cross"])
+def test_kept_bytes_are_those_of_a_real_network(name):
+    """An item more in the batch, in autocast, with checkpointing and without: what autograd holds of it."""
+    found = cost.of_network(NETWORKS[name], shape_of(name), CLASSES)
+    for bfloat16, checkpointing in ((True, False), (False, True), (True, True)):
+        network = build_network(NETWORKS[name], shape_of(name), CLASSES, seed=0).train()
+        if checkpointing:
+            network.enable_gradient_checkpointing()
+        sizes = []
+        for batch in (1, 2):
+            inputs = torch.zeros(batch, *shape_of(name)), *torch.zeros(2, batch, dtype=torch.int64)
+            with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+                sizes.append(cost._kept(network, lambda: network(*inputs), not bfloat16))  # noqa: B023
+        precision = "bfloat16" if bfloat16 else "float32"
+        assert found.kept(precision, checkpointing) == sizes[1] - sizes[0], (bfloat16, checkpointing)
+    assert found.kept("bfloat16", True) < found.kept("bfloat16", False) < found.kept("float32", False)
+    assert found.kept("tf32", False) == found.kept_bytes
+
+
+def test_what_is_to_be_downloaded(tmp_path, monkeypatch):
+    """The paper's data sets and weights; what is there already does not count."""
+    monkeypatch.chdir(tmp_path)
+    experiment = params.load(ROOT / "params" / "paper.yaml")
+    every = {row["download"]: row for row in downloads.table(experiment)}
+    assert {"imagenet", "ucf101", "taichi-hd", "dit-xl-2-256", "ldm8", "sd-vae-ft-ema"} < every.keys()
+    assert every["dit-xl-2-256"]["with"] == "rdm models fetch dit-xl-2-256"
+    total = every.pop("still to come")["GB"]
+    assert total == pytest.approx(sum(row["GB"] for row in every.values()))
+    (tmp_path / "data" / "imagenet").mkdir(parents=True)
+    assert downloads.table(experiment)[-1]["GB"] == pytest.approx(total - 155)
+    assert downloads.table(params.load(CI)) == []
+
+
+def test_a_measured_run_stands_beside_the_plan(tmp_path, monkeypatch):
+    row = {"work": "DiT", "contestant": "rdm", "batch": 256, "per_second": 500.0, "teraflops": 356.0, "failed": None}
+    peer = {**row, "contestant": "diffusers"}
+    failed = {**dict.fromkeys(row), "work": "Latte", "contestant": "rdm, diffusers", "failed": "OutOfMemoryError"}
+    content = {"performance": {"train": "bfloat16"}, "rows": [row, peer, row, failed]}
+    (tmp_path / "gpu-h200.json").write_text(json.dumps(content))
+    monkeypatch.setattr(measured, "RESULTS", tmp_path)
+    [found] = measured.table("h200", 0.4)
+    assert found["share of peak"] == pytest.approx(356 / 989.4)
+    assert found["planned"] == pytest.approx(0.4 * 989.4e12 / (356e12 / 500))
+    assert measured.table("h100", 0.4) == []
+    done = CliRunner().invoke(main, ["plan", "--params", str(CI), "--gpu", "h200"])
+    assert "share of peak" in done.stdout
+    done = CliRunner().invoke(main, ["plan", "--params", str(CI), "--gpu", "h100"])
+    assert "Nothing has been measured on h100 yet" in done.output

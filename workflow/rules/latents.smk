@@ -34,7 +34,7 @@ rule latents:
     resources:
         **ON_GPU,
     params:
-        values=lambda w: dependencies.of_autoencoder(EXPERIMENT, w.autoencoder),
+        values=lambda w: dependencies.of_latents(EXPERIMENT, w.autoencoder),
         code=code_digest("latents"),
     message:
         "encode with {wildcards.autoencoder}"

@@ -42,7 +42,14 @@ class Keys:
         """Its section."""
         return [f"latents.{name}"], []
 
-    of_latents = of_autoencoder
+    def of_latents(self, name):
+        """Its section, and how it computes."""
+        return [f"latents.{name}", *self.performance("autoencoder")], []
+
+    def performance(self, *stages):
+        """How these stages compute, where the file says so."""
+        keys = (f"performance.{key}" for key in (*stages, "compile", "channels_last"))
+        return [key for key in keys if self.at(key) is not None]
 
     def of_extractor(self, score):
         """The network, and whether it sees clips or their frames."""
@@ -51,19 +58,23 @@ class Keys:
         return [f"score.{score}.extractor"], [f"{protocol}.clips.{k}" for k in ("as_frames", "frames") if k in clips]
 
     def of_train(self, system):
+        """What it is trained from, and how that is computed."""
+        return [*self.system(system), *self.performance("train")], []
+
+    def system(self, system):
         """Its section; of a twin, a variant or a depth, what it takes over from another's."""
         experiment, section = self.experiment, f"train.baselines.{self.baseline(system)}"
         if system in experiment.variants:
-            return [*self.section(section, "seeds", "steps", "snapshots"), "figures.figure6.steps"], []
+            return [*self.section(section, "seeds", "steps", "snapshots"), "figures.figure6.steps"]
         if system in experiment.train.baselines:
-            return self.section(section, "seeds"), []
+            return self.section(section, "seeds")
         if not isinstance(experiment.systems[system], FineTuned):
-            return [*self.section(section, "seeds", "steps", "snapshots", "network.depth"), "figures.figure7.steps"], []
+            return [*self.section(section, "seeds", "steps", "snapshots", "network.depth"), "figures.figure7.steps"]
         if system.endswith(CONTROL):
-            return self.section(f"train.gated.{system.removesuffix(CONTROL)}", "gates"), []
+            return self.section(f"train.gated.{system.removesuffix(CONTROL)}", "gates")
         if system.endswith(UNSUPERVISED):
-            return self.section(f"train.gated.{system.removesuffix(UNSUPERVISED)}", "gates.supervision"), []
-        return [f"train.gated.{system}"], []
+            return self.section(f"train.gated.{system.removesuffix(UNSUPERVISED)}", "gates.supervision")
+        return [f"train.gated.{system}"]
 
     def of_sample(self, system):
         """Its samplers; of the protocol, how many items are drawn and of which labels."""
@@ -71,7 +82,8 @@ class Keys:
         protocol = self.experiment.score[self.scores(system)[0]].protocol
         from_reference = self.protocols[protocol]["labels"] in ("reference", "captions")
         dealt = ["samples", "labels", *(["reference"] if from_reference else [])]
-        return [f"sample.{name}" for name in samplers], [f"{protocol}.{key}" for key in dealt]
+        own = [*(f"sample.{name}" for name in samplers), *self.performance("sample", "autoencoder")]
+        return own, [f"{protocol}.{key}" for key in dealt]
 
     def of_score(self, name):
         """The ways in which a system, published samples or, for a floor, real items are scored."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 
 from rdm.cli.common import load_experiment, params_option, print_rows
@@ -23,15 +25,16 @@ from rdm.cli.common import load_experiment, params_option, print_rows
     metavar="DATASET=N",
     help="Training items of a data set that has not been read yet; may be repeated.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the three tables as JSON.")
 @params_option
 def plan(gpu: str, utilisation: float, items: tuple[str, ...], as_json: bool, params_file: str) -> None:
-    """Say what an experiment costs before anything runs: jobs, GPU hours, disk, memory, stage by stage.
+    """Say what an experiment costs before anything runs: jobs, GPU hours, disk, memory, stage by stage, and downloads.
 
-    FLOPs are counted layer by layer (a multiply-add is two), in float32 without TF32, as rdm computes; hours are FLOPs
-    over the GPU's peak times --utilisation. Of the small classifiers nothing is counted. A training that does not fit
-    on one GPU is dealt to the fewest that hold it. `done` and `hours so far` are of results that are there already, on
-    whatever device they were made.
+    FLOPs are counted layer by layer; a multiply-add is two (DiT-XL/2 at 256 pixels: 118.6 G multiply-adds, 237.2
+    GFLOP). Hours are FLOPs over the GPU's peak, in the precision that `performance` asks for, times --utilisation. Of
+    the small classifiers nothing is counted. A training that does not fit on one GPU is dealt to the fewest that hold
+    it. `done` and `hours so far` are of results that are there already, on whatever device they were made. Where
+    benchmarks/gpu.py has run on this GPU, its numbers stand beside the plan's.
     """
     from rdm.errors import UsageError
 
@@ -42,6 +45,18 @@ def plan(gpu: str, utilisation: float, items: tuple[str, ...], as_json: bool, pa
             raise UsageError(f"--items {item}: write DATASET=N, such as imagenet=1281167.")
         counts[name] = int(count)
     experiment = load_experiment(params_file)
-    from rdm.plan import stage
+    from rdm.plan import downloads, measured, stage
 
-    print_rows(stage.table(experiment, counts, gpu, utilisation), as_json)
+    tables = {
+        "stages": stage.table(experiment, counts, gpu, utilisation),
+        "downloads": downloads.table(experiment),
+        "measured": measured.table(gpu, utilisation),
+    }
+    if as_json:
+        click.echo(json.dumps(tables, indent=1))
+        return
+    for rows in filter(None, tables.values()):
+        print_rows(rows, as_json=False)
+        click.echo()
+    if not tables["measured"]:
+        click.echo(f"Nothing has been measured on {gpu} yet; `python benchmarks/gpu.py` does it there.", err=True)

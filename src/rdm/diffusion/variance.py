@@ -19,7 +19,9 @@ def variational_bound(
     KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t)); at t = 0 the likelihood of x_0 in bins of 2/255, as in the official
     code. latents, noisy, epsilon, fraction: (B, [T,] C, h, w). timesteps: int64 (B,). Returns (B,).
     """
-    own = [table[timesteps.cpu()].to(latents).view(-1, *[1] * (latents.ndim - 1)) for table in _tables(process)]
+    # indexed where the timesteps are: to fetch them from a GPU would wait for it
+    picked = [table.to(latents)[timesteps] for table in _tables(process)]
+    own = [values.view(-1, *[1] * (latents.ndim - 1)) for values in picked]
     alpha, of_clean, of_noisy, smallest, largest = own
     clean = (noisy - (1 - alpha).sqrt() * epsilon) / alpha.sqrt()
     mean = of_clean * clean + of_noisy * noisy

@@ -14,6 +14,8 @@ from diffusers.models.autoencoders.vq_model import VQModel
 from torch import Tensor
 
 from rdm.params.autoencoder import AnyAutoencoder
+from rdm.params.performance import Precision
+from rdm.performance import computing
 
 Network: TypeAlias = VQModel | AutoencoderKL
 
@@ -47,9 +49,9 @@ def encode(autoencoder: Network, pixels: Tensor) -> Tensor:
     return torch.cat([encoded.latent_dist.mean, encoded.latent_dist.std], 1)
 
 
-def to_pixels(images: np.ndarray) -> Tensor:
-    """uint8 (N, H, W, C) in 0..255 -> float32 (N, C, H, W) in [-1, 1]."""
-    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+def to_pixels(images: np.ndarray, device: torch.device | None = None) -> Tensor:
+    """uint8 (N, H, W, C) in 0..255 -> float32 (N, C, H, W) in [-1, 1], on the device, to which bytes travel."""
+    return torch.from_numpy(np.array(images)).to(device=device).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def to_images(pixels: Tensor) -> np.ndarray:
@@ -68,6 +70,7 @@ class LatentCodec:
     autoencoder: Network
     mean: Tensor
     std: Tensor
+    precision: Precision = "float32"
 
     @property
     def factor(self) -> int:
@@ -92,12 +95,14 @@ class LatentCodec:
     def encode_raw(self, items: np.ndarray) -> Tensor:
         """uint8 (N, [T,] H, W, C) -> what `encode` gives, in the autoencoder's units, float32 (N, [T,] C, h, w)."""
         images = items.reshape(-1, *items.shape[-3:])
-        latents = encode(self.autoencoder, to_pixels(images).to(self.mean.device))
+        with computing(self.precision, self.mean.device):
+            latents = encode(self.autoencoder, to_pixels(images, self.mean.device)).float()
         return latents.reshape(*items.shape[:-3], *latents.shape[1:]).contiguous()
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> np.ndarray:
         """Normalised latents, float32 (N, [T,] C, h, w) -> uint8 (N, [T,] H, W, C)."""
         flat = (latents * self.std + self.mean).flatten(0, -4)
-        images = to_images(self.autoencoder.decode(flat).sample)
+        with computing(self.precision, self.mean.device):
+            images = to_images(self.autoencoder.decode(flat).sample.float())
         return images.reshape(*latents.shape[:-3], *images.shape[1:])

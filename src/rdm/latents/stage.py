@@ -19,7 +19,9 @@ from rdm.latents.encoding import encode_shards, statistics
 from rdm.latents.mapped import MappedLatents, open_shards
 from rdm.params import Experiment
 from rdm.params.autoencoder import PublishedAutoencoder
-from rdm.params.dependencies import make_autoencoder, make_latents, of_autoencoder
+from rdm.params.dependencies import make_autoencoder, make_latents, of_autoencoder, of_latents
+from rdm.params.performance import Performance
+from rdm.performance import compile_blocks, lay_out
 from rdm.provenance.files import share_file
 from rdm.provenance.manifest import Artefact, Recipe, build, check_input, is_current, read
 from rdm.runtime import prepare
@@ -54,11 +56,11 @@ def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
     autoencoder = _read_autoencoder(experiment, name)
     folder = paths.latents(dataset, name)
     inputs = {"data": images.artefact.as_input, "autoencoder": autoencoder.as_input}
-    recipe = Recipe("latents", of_autoencoder(experiment, name), inputs)
+    recipe = Recipe("latents", of_latents(experiment, name), inputs)
     if is_current(folder, recipe, make_latents(name), overwrite):
         return folder
     device = prepare(experiment)
-    codec = _codec(autoencoder, [0.0], [1.0], device)
+    codec = _codec(autoencoder, [0.0], [1.0], device, experiment.performance)
     state = paths.latents_state(dataset, name, recipe.digest)
     with build(folder, recipe) as (scratch, facts):
         mirror = isinstance(parameters, PublishedAutoencoder) and parameters.mirror
@@ -83,9 +85,7 @@ def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
 
 def read_manifest(experiment: Experiment, name: str) -> Artefact:
     """The latents' manifest, verified."""
-    return read(
-        paths.latents(experiment.latents[name].data, name), make_latents(name), of_autoencoder(experiment, name)
-    )
+    return read(paths.latents(experiment.latents[name].data, name), make_latents(name), of_latents(experiment, name))
 
 
 def load(experiment: Experiment, name: str) -> Latents:
@@ -104,7 +104,7 @@ def load_codec(experiment: Experiment, name: str, device: torch.device) -> Laten
     """The autoencoder together with the statistics of its latents."""
     encoded, autoencoder = read_manifest(experiment, name), _read_autoencoder(experiment, name)
     check_input(encoded, autoencoder, "autoencoder", make_latents(name))
-    return _codec(autoencoder, encoded.facts["mean"], encoded.facts["std"], device)
+    return _codec(autoencoder, encoded.facts["mean"], encoded.facts["std"], device, experiment.performance)
 
 
 def _read_autoencoder(experiment: Experiment, name: str) -> Artefact:
@@ -112,11 +112,14 @@ def _read_autoencoder(experiment: Experiment, name: str) -> Artefact:
     return read(folder, make_autoencoder(name), of_autoencoder(experiment, name))
 
 
-def _codec(autoencoder: Artefact, mean: list[float], std: list[float], device: torch.device) -> LatentCodec:
+def _codec(
+    autoencoder: Artefact, mean: list[float], std: list[float], device: torch.device, performance: Performance
+) -> LatentCodec:
     config = json.loads((autoencoder.folder / "config.json").read_text(encoding="utf-8"))
     kind = VQModel if config["_class_name"] == "VQModel" else AutoencoderKL
     model = kind.from_pretrained(autoencoder.folder, local_files_only=True, low_cpu_mem_usage=False).to(device).eval()
-    return LatentCodec(model, _column(mean).to(device), _column(std).to(device))
+    model = compile_blocks(lay_out(model, performance), performance)
+    return LatentCodec(model, _column(mean).to(device), _column(std).to(device), performance.autoencoder)
 
 
 def _column(values: list[float]) -> Tensor:

@@ -26,6 +26,8 @@ class Latte(ModelMixin, ConfigMixin):
     learned_sigma: twice the output channels, epsilon first, then what the variance is interpolated by.
     """
 
+    _supports_gradient_checkpointing = True
+
     @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
@@ -43,6 +45,7 @@ class Latte(ModelMixin, ConfigMixin):
         learned_sigma: bool = False,
     ) -> None:
         super().__init__()
+        self.gradient_checkpointing = False
         self.pos_embed = PatchEmbed(size, size, patch, channels, width)
         self.embedder = conditioning_embedder(classes, width, frequency_shift)
         times = get_1d_sincos_pos_embed_from_grid(width, torch.arange(frames), output_type="pt").float()
@@ -63,17 +66,23 @@ class Latte(ModelMixin, ConfigMixin):
         of_frames, of_positions = conditioning.repeat_interleave(frames, 0), conditioning.repeat_interleave(tokens, 0)
         for number, block in enumerate(self.transformer_blocks):
             if number % 2 == 0:
-                hidden = block(hidden, timestep=of_frames)
+                hidden = self._pass(block, hidden, of_frames)
                 continue
             hidden = _swap(hidden, clips)  # (B tokens, F, width)
             if number == 1:
                 # from_pretrained in half precision leaves the buffer in float32
                 hidden = (hidden + self.temp_embed).to(hidden.dtype)
-            hidden = _swap(block(hidden, timestep=of_positions), clips)
+            hidden = _swap(self._pass(block, hidden, of_positions), clips)
         shift, scale = self.proj_out_1(F.silu(of_frames)).chunk(2, dim=1)
         hidden = self.proj_out_2(self.norm_out(hidden) * (1 + scale[:, None]) + shift[:, None])
         output: Tensor = self._to_latents(hidden).unflatten(0, (clips, frames))
         return output
+
+    def _pass(self, block: nn.Module, hidden: Tensor, conditioning: Tensor) -> Tensor:
+        """Through a block, of which (with gradient checkpointing) only the input is kept for the backward pass."""
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return self._gradient_checkpointing_func(block, hidden, None, None, None, conditioning)  # type: ignore[no-any-return]
+        return block(hidden, timestep=conditioning)  # type: ignore[no-any-return]
 
     def _to_latents(self, hidden: Tensor) -> Tensor:
         """Tokens (N, tokens, patch * patch * C) -> latents (N, C, h, w)."""

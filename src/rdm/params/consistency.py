@@ -79,6 +79,13 @@ def _check_optimisation(experiment: Experiment, name: str, entry: Optimisation) 
     for step in entry.snapshots:
         if step >= entry.steps:
             raise ParameterError(f"train: {name}: snapshots: {step} is not before the end, {entry.steps}.")
+    gates = experiment.systems[name].gates
+    supervision = gates.supervision if gates is not None else None
+    if supervision is not None and supervision.exact and (entry.checkpointing or experiment.performance.compile):
+        raise ParameterError(
+            f"train: {name}.gates.supervision.exact differentiates twice, which neither compiled blocks nor "
+            "checkpointing can; leave out performance.compile and checkpointing, or exact."
+        )
     if entry.label_dropout and not has_null_label(experiment.baseline(name)):
         raise ParameterError(f"train: {name}.label_dropout: network.null_label is false; set it to 0.")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from rdm.params.experiment import FLOOR, Experiment
-from rdm.params.schema import FashionData
+from rdm.params.schema import FashionData, Optimisation
 from rdm.paths import run_name
 
 Values = dict[str, Any]
@@ -22,9 +22,19 @@ def of_data(experiment: Experiment, dataset: str) -> Values:
 
 
 def of_autoencoder(experiment: Experiment, name: str) -> Values:
-    """A trained autoencoder, and the latents it makes."""
+    """A trained autoencoder."""
     autoencoder = experiment.latents[name]
     return {**of_data(experiment, autoencoder.data), "latents": autoencoder.model_dump()}
+
+
+def of_latents(experiment: Experiment, name: str) -> Values:
+    """A data set's latents, and what they are decoded with."""
+    return {**of_autoencoder(experiment, name), "encoded": _performance(experiment, "autoencoder")}
+
+
+def _performance(experiment: Experiment, *stages: str) -> Values:
+    """What of the section `performance` moves the last digits of these stages."""
+    return experiment.performance.model_dump(include={*stages, "compile", "channels_last"})
 
 
 def of_extractor(experiment: Experiment, score: str) -> Values:
@@ -41,8 +51,10 @@ def of_train(experiment: Experiment, run: str) -> Values:
     values = {
         "train": entry.model_dump(exclude={"seeds"}),
         "seed": seed,
-        **of_autoencoder(experiment, baseline.latents),
+        **of_latents(experiment, baseline.latents),
     }
+    if isinstance(entry, Optimisation):
+        values["trained"] = _performance(experiment, "train")
     return values | {"start": of_train(experiment, start) if (start := start_of(experiment, run)) else None}
 
 
@@ -60,7 +72,8 @@ def of_sample(experiment: Experiment, run: str, sampler: str) -> Values:
     dealt: Values = {"samples": protocol.samples, "labels": protocol.labels}
     if protocol.labels in ("reference", "captions"):
         dealt |= {"reference": protocol.reference, **of_data(experiment, dataset)}
-    return {"sample": experiment.samplers[sampler].model_dump(), "dealt": dealt, **of_train(experiment, run)}
+    drawn = {"dealt": dealt, "drawn": _performance(experiment, "sample", "autoencoder")}
+    return {"sample": experiment.samplers[sampler].model_dump(), **drawn, **of_train(experiment, run)}
 
 
 def of_scoring(experiment: Experiment, score: str) -> Values:

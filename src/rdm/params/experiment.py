@@ -11,6 +11,7 @@ from rdm.errors import UsageError, nearest
 from rdm.params.autoencoder import AnyAutoencoder
 from rdm.params.evaluation import Cell, Curve, Figures, Published, Score, Tables
 from rdm.params.gates import Gates, Variant
+from rdm.params.performance import Performance
 from rdm.params.protocol import Protocol
 from rdm.params.schema import Baseline, Data, Denoiser, Distinct, DiT, FineTuned, PublishedBaseline, Sampler, Train
 from rdm.params.section import Name, Section
@@ -43,6 +44,7 @@ class Experiment(Section):
     device: Annotated[str, Field(pattern=DEVICE)] = "auto"
     threads: PositiveInt = 1  # per process
     parts: Parts = Parts()
+    performance: Performance = Performance()
     seeds: Distinct[int]
     data: dict[Name, Data]
     latents: dict[Name, AnyAutoencoder]

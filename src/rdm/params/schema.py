@@ -195,6 +195,9 @@ class Optimisation(Section):
     gradient_clip: PositiveFloat | None = None
     ema_decay: Fraction
     label_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    checkpointing: bool = (
+        False  # keep the blocks' inputs alone, and compute the rest again: less memory, a third slower
+    )
     log_every: PositiveInt = 50  # steps
     snapshots: Annotated[
         tuple[PositiveInt, ...], AfterValidator(_distinct)

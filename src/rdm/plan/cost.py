@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -16,7 +17,7 @@ from rdm.models.zoo import build_network
 from rdm.params import network as networks
 from rdm.params import schema
 from rdm.params.autoencoder import AnyAutoencoder
-from rdm.plan.counted import AutoencoderCost, Cost
+from rdm.plan.counted import AutoencoderCost, NetworkCost
 
 
 class Blank(nn.Module):
@@ -31,13 +32,36 @@ class Blank(nn.Module):
         return tokens.new_zeros((*tokens.shape, self.width), dtype=torch.float32), tokens >= 0
 
 
-def of_network(parameters: schema.Network, shape: list[int], classes: int) -> Cost:
+def of_network(parameters: schema.Network, shape: list[int], classes: int) -> NetworkCost:
     """A denoiser on latents of this shape, (C, h, w) or (T, C, h, w), without its text encoder if it has one."""
-    text = Blank(parameters.text) if isinstance(parameters, networks.TextNetwork) else None
     with torch.device("meta"):
-        network = build_network(parameters, shape, classes, 0, text)
+        network = _build(parameters, shape, classes)
         inputs = blank_inputs(network, shape)
-    return Cost(_count(network), forward_flops(network, shape), _kept(network, lambda: network(*inputs)))
+    kept = _kept(network, lambda: network(*inputs))
+    switches = (True, False), (False, True), (True, True)
+    others = [_kept_switched(parameters, shape, classes, *switched) for switched in switches]
+    return NetworkCost(_count(network), forward_flops(network, shape), kept, *others)
+
+
+def _build(parameters: schema.Network, shape: list[int], classes: int) -> nn.Module:
+    text = Blank(parameters.text) if isinstance(parameters, networks.TextNetwork) else None
+    return build_network(parameters, shape, classes, 0, text)
+
+
+def _kept_switched(
+    parameters: schema.Network, shape: list[int], classes: int, bfloat16: bool, checkpointing: bool
+) -> int:
+    """Bytes that an item more in the batch keeps; weights in bfloat16 are kept, too, but once."""
+    with FakeTensorMode():
+        network = _build(parameters, shape, classes).train()
+        if checkpointing:
+            network.enable_gradient_checkpointing()  # type: ignore[operator]
+        found = []
+        for batch in (1, 2):
+            inputs = [torch.cat([tensor] * batch) for tensor in blank_inputs(network, shape)]
+            with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+                found.append(_kept(network, lambda: network(*inputs), not bfloat16))  # noqa: B023
+    return found[1] - found[0]
 
 
 def of_autoencoder(parameters: AnyAutoencoder, channels: int, size: int) -> AutoencoderCost:
@@ -63,8 +87,11 @@ def _flops(call: Callable[[], Any]) -> int:
     return int(counter.get_total_flops())
 
 
-def _kept(network: nn.Module, call: Callable[[], Any]) -> int:
-    """Bytes that autograd saves in a call, each storage once, the weights' own not at all."""
+def _kept(network: nn.Module, call: Callable[[], Any], matrices: bool = True) -> int:
+    """Bytes that autograd saves in a call, each storage once, the weights' own not at all.
+
+    matrices: attention keeps its own, as in float32 where it repeats itself; in bfloat16 fused kernels do without.
+    """
     own = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
     kept: dict[int, Any] = {}
 
@@ -73,7 +100,7 @@ def _kept(network: nn.Module, call: Callable[[], Any]) -> int:
         kept[storage._cdata] = storage  # held, so that its place is not given to another
         return tensor
 
-    # in float32 and with attention that repeats itself, the attention matrices are kept
-    with sdpa_kernel(SDPBackend.MATH), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    backend = SDPBackend.MATH if matrices else SDPBackend.FLASH_ATTENTION
+    with sdpa_kernel(backend), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         call()
     return sum(storage.nbytes() for place, storage in kept.items() if place not in own)

@@ -13,6 +13,7 @@ from typing import Any
 
 from rdm.params import schema
 from rdm.params.autoencoder import AnyAutoencoder
+from rdm.params.performance import Precision
 from rdm.provenance.files import digest
 
 FILE = Path(__file__).with_name("counted.json")
@@ -22,19 +23,35 @@ ARCHITECTURE = ("block_channels", "layers_per_block", "norm_groups", "latent_cha
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one item in float32.
+    """Of one item.
 
-    forward_flops: a multiply-add counts as two. kept_bytes: what the forward pass keeps for the backward pass.
+    forward_flops: a multiply-add counts as two. kept_bytes: what the forward pass keeps for the backward pass, float32.
     """
 
     parameters: int
     forward_flops: int
     kept_bytes: int
 
-    @property
-    def training_flops(self) -> int:
-        """Forward and backward: the backward pass has two matrix products for each of the forward pass."""
-        return 3 * self.forward_flops
+    def training_flops(self, checkpointing: bool = False) -> int:
+        """Forward and backward: the backward pass has two matrix products for each of the forward pass.
+
+        checkpointing: the forward pass is computed twice.
+        """
+        return (4 if checkpointing else 3) * self.forward_flops
+
+
+@dataclass(frozen=True)
+class NetworkCost(Cost):
+    """What is kept in autocast, and with gradient checkpointing; compiled blocks keep no more than these."""
+
+    kept_bfloat16: int
+    kept_checkpointing: int
+    kept_checkpointing_bfloat16: int
+
+    def kept(self, precision: Precision, checkpointing: bool) -> int:
+        """Bytes that one item's forward pass keeps for the backward pass."""
+        both = (self.kept_bytes, self.kept_bfloat16), (self.kept_checkpointing, self.kept_checkpointing_bfloat16)
+        return both[checkpointing][precision == "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -45,11 +62,11 @@ class AutoencoderCost(Cost):
     decoder_flops: int
 
 
-def of_network(parameters: schema.Network, shape: list[int], classes: int) -> Cost:
+def of_network(parameters: schema.Network, shape: list[int], classes: int) -> NetworkCost:
     """A denoiser on latents of this shape, (C, h, w) or (T, C, h, w)."""
     known = _counted().get(network_key(parameters, shape, classes))
     if known:
-        return Cost(**known)
+        return NetworkCost(**known)
     from rdm.plan import cost
 
     return cost.of_network(parameters, shape, classes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,13 +15,28 @@ from rdm.errors import UsageError, nearest
 from rdm.params import Experiment, schema
 from rdm.params.autoencoder import Autoencoder
 from rdm.params.evaluation import Classifier
-from rdm.plan.counted import AutoencoderCost, Cost, of_autoencoder, of_network
+from rdm.params.performance import Precision
+from rdm.plan.counted import AutoencoderCost, NetworkCost, of_autoencoder, of_network
 from rdm.provenance import graph
 from rdm.provenance.graph import Job
 
 GIGA = 1e9
-# float32 without TF32, as rdm computes: teraFLOP/s and gigabytes, from NVIDIA's data sheets
-GPUS = {"a100": (19.5e12, 80 * GIGA), "h100": (66.9e12, 80 * GIGA), "h200": (66.9e12, 141 * GIGA)}
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """memory: bytes. peaks: FLOP/s without sparsity. From NVIDIA's data sheets."""
+
+    memory: float
+    peaks: Mapping[Precision, float]
+
+
+HOPPER: Mapping[Precision, float] = {"float32": 66.9e12, "tf32": 494.7e12, "bfloat16": 989.4e12}
+GPUS = {
+    "a100": Gpu(80 * GIGA, {"float32": 19.5e12, "tf32": 156e12, "bfloat16": 312e12}),
+    "h100": Gpu(80 * GIGA, HOPPER),
+    "h200": Gpu(141 * GIGA, HOPPER),
+}
 COPIES = 5  # of the weights in training: themselves, gradients, Adam's two moments, EMA
 IMAGES = {"digits": 1437, "fashion": 60_000, "journeydb": 4_189_737}
 COCO = {2014: 82_783, 2017: 118_287}
@@ -34,7 +49,7 @@ EXTRACTORS = {"inception": 11.4e9, "i3d": 54e9}
 class Work:
     """What a job costs. memory: bytes on each of the fewest GPUs that hold it, and how many those are."""
 
-    flops: float = 0
+    flops: Sequence[tuple[Precision, float]] = ()
     disk: float = 0
     memory: float = 0
     gpus: int = 1
@@ -91,24 +106,26 @@ class Plan:
 
     def _autoencoder(self, job: Job) -> Work:
         parameters = self.experiment.latents[job.names[0]]
-        cost = self._codec(job.names[0])
+        cost = self.codec_cost(job.names[0])
         if not isinstance(parameters, Autoencoder):
             return Work(disk=4 * cost.parameters)
-        flops = cost.training_flops * parameters.batch * parameters.steps
-        return Work(flops, 4 * cost.parameters, *self._fit(cost, parameters.batch))
+        flops = cost.training_flops() * parameters.batch * parameters.steps
+        memory = self._fit(4 * COPIES * cost.parameters, cost.kept_bytes, parameters.batch)
+        return Work([("float32", flops)], 4 * cost.parameters, *memory)
 
     def _latents(self, job: Job) -> Work:
         [name] = job.names
         dataset = self.experiment.latents[name].data
-        cost = self._codec(name)
+        cost = self.codec_cost(name)
         images = self.items(dataset) * self._frames[dataset]
         numbers = images * math.prod(self._shape(name)[-3:])
         parameters = self.experiment.latents[name]
         copies = 2 if getattr(parameters, "mirror", False) else 1
         # means and deviations in two bytes each, or latents in four
-        return Work(cost.encoder_flops * images * copies, 4 * numbers * copies, 4 * cost.parameters)
+        flops = [(self.experiment.performance.autoencoder, cost.encoder_flops * images * copies)]
+        return Work(flops, 4 * numbers * copies, 4 * cost.parameters)
 
-    def _codec(self, name: str) -> AutoencoderCost:
+    def codec_cost(self, name: str) -> AutoencoderCost:
         """An autoencoder on an image of its data set."""
         parameters = self.experiment.latents[name]
         data = self.experiment.data[parameters.data]
@@ -121,7 +138,8 @@ class Plan:
         frames = self._frames[autoencoder.data]
         return [*([frames] if frames > 1 else []), autoencoder.latent_channels, size, size]
 
-    def _cost(self, system: str) -> Cost:
+    def cost_of(self, system: str) -> NetworkCost:
+        """A system's network on one item."""
         return of_network(self.experiment.baseline(system).network, self.shape_of(system), self.classes_of(system))
 
     def shape_of(self, system: str) -> list[int]:
@@ -135,31 +153,40 @@ class Plan:
         data = self.experiment.data[self.experiment.data_of(system)]
         return {"folder": 1000, "videos": 101}.get(data.source, 10) if getattr(data, "labelled", True) else 0
 
-    def _fit(self, cost: Cost, batch: int) -> tuple[float, int]:
-        """Bytes on each of the fewest GPUs that hold a training with its batch, and how many those are."""
-        state = 4 * COPIES * cost.parameters
+    def _fit(self, state: float, kept: float, batch: int) -> tuple[float, int]:
+        """Bytes on each of the fewest GPUs that hold a training with its batch, and how many those are.
+
+        state: bytes that each holds. kept: of one item.
+        """
         for gpus in (n for n in range(1, batch + 1) if batch % n == 0):
-            memory = state + cost.kept_bytes * batch / gpus
+            memory = state + kept * batch / gpus
             if memory <= self.capacity:
                 return memory, gpus
-        return state + cost.kept_bytes, batch
+        return state + kept, batch
 
     def _train(self, job: Job) -> Work:
         system, _ = self.experiment.find_run(job.names[0])
-        entry, cost = self.experiment.systems[system], self._cost(system)
+        entry, cost = self.experiment.systems[system], self.cost_of(system)
         if isinstance(entry, schema.PublishedBaseline):
             return Work(disk=4 * cost.parameters)
-        flops = cost.training_flops * entry.batch * entry.steps
-        return Work(flops, 4 * cost.parameters * (1 + len(entry.snapshots)), *self._fit(cost, entry.batch))
+        precision = self.experiment.performance.train
+        flops = cost.training_flops(entry.checkpointing) * entry.batch * entry.steps
+        # autocast keeps the weights in bfloat16, too
+        state = (4 * COPIES + (2 if precision == "bfloat16" else 0)) * cost.parameters
+        memory = self._fit(state, cost.kept(precision, entry.checkpointing), entry.batch)
+        return Work([(precision, flops)], 4 * cost.parameters * (1 + len(entry.snapshots)), *memory)
 
     def _sample(self, job: Job) -> Work:
         experiment, (system, _) = self.experiment, self.experiment.find_run(job.names[0])
-        dataset, cost = experiment.data_of(system), self._cost(system)
+        dataset, cost = experiment.data_of(system), self.cost_of(system)
         samples = experiment.dealing(dataset).samples
-        decoder = self._codec(experiment.baseline(system).latents).decoder_flops
+        decoder = self.codec_cost(experiment.baseline(system).latents).decoder_flops
         samplers = [experiment.samplers[name] for name in experiment.samplers_of(system)]
         calls = sum(sampler.network_calls for sampler in samplers)
-        flops = samples * (calls * cost.forward_flops + len(samplers) * self._frames[dataset] * decoder)
+        flops = [
+            (experiment.performance.sample, samples * calls * cost.forward_flops),
+            (experiment.performance.autoencoder, samples * len(samplers) * self._frames[dataset] * decoder),
+        ]
         return Work(flops, len(samplers) * samples * self._pixels(dataset), 4 * cost.parameters)
 
     def _score(self, job: Job) -> Work:
@@ -168,25 +195,26 @@ class Plan:
             files = [path for path in job.makes if path.stem == parameters.protocol]
             if not isinstance(parameters.extractor, Classifier):
                 flops += len(files) * self.experiment.protocols[name].samples * EXTRACTORS[parameters.extractor.kind]
-        return Work(flops)
+        return Work([("float32", flops)])
 
 
 def table(experiment: Experiment, items: Mapping[str, int], gpu: str, utilisation: float) -> list[dict[str, Any]]:
     """A row per stage, and one in all. utilisation: the share of the GPU's peak that is reached."""
-    peak, capacity = GPUS[gpu]
-    jobs = Plan(experiment, items, capacity).jobs()
+    chosen = GPUS[gpu]
+    speeds = {precision: peak * utilisation for precision, peak in chosen.peaks.items()}
+    jobs = Plan(experiment, items, chosen.memory).jobs()
     stages = {verb: [(job, work) for job, work in jobs if job.verb == verb] for verb in (job.verb for job, _ in jobs)}
-    return [_row(name, some, peak * utilisation) for name, some in {**stages, "in all": jobs}.items()]
+    return [_row(name, some, speeds) for name, some in {**stages, "in all": jobs}.items()]
 
 
-def _row(name: str, jobs: list[tuple[Job, Work]], speed: float) -> dict[str, Any]:
+def _row(name: str, jobs: list[tuple[Job, Work]], speeds: Mapping[Precision, float]) -> dict[str, Any]:
     done = [job for job, _ in jobs if all(Path(graph.declared(path)).is_file() for path in job.makes)]
-    flops = sum(work.flops for _, work in jobs)
+    flops = [part for _, work in jobs for part in work.flops]
     return {
         "stage": name,
         "jobs": len(jobs),
-        "exaFLOP": flops / 1e18,
-        "GPU hours": flops / speed / 3600,
+        "exaFLOP": sum(count for _, count in flops) / 1e18,
+        "GPU hours": sum(count / speeds[precision] for precision, count in flops) / 3600,
         "disk GB": sum(work.disk for _, work in jobs) / GIGA,
         "GB on a GPU": max(work.memory for _, work in jobs) / GIGA,
         "GPUs a job": max(work.gpus for _, work in jobs),

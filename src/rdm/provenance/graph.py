@@ -55,7 +55,7 @@ def autoencoder(experiment: Experiment, name: str) -> Job:
 def latents(experiment: Experiment, name: str) -> Job:
     """An encoded data set."""
     dataset = experiment.latents[name].data
-    makes = {paths.latents(dataset, name): of.of_autoencoder(experiment, name)}
+    makes = {paths.latents(dataset, name): of.of_latents(experiment, name)}
     return Job("latents", (name,), (paths.data(dataset), paths.autoencoder(dataset, name)), makes)
 
 

@@ -19,8 +19,10 @@ from rdm.latents import stage as latents
 from rdm.latents.codec import LatentCodec
 from rdm.params import Experiment
 from rdm.params.dependencies import make_sample, make_train, of_sample
+from rdm.params.performance import Precision
 from rdm.params.schema import Diffusion, Sampler
 from rdm.parts import Part
+from rdm.performance import compile_blocks, in_precision, lay_out
 from rdm.progress import progress
 from rdm.provenance.files import require_disk, share_file, whole_file
 from rdm.provenance.manifest import Recipe, build, check_input, is_current
@@ -47,6 +49,7 @@ class Drawing:
     labels: np.ndarray
     seed: int
     device: torch.device
+    precision: Precision
     captions: list[str] | None = None
 
     @cached_property
@@ -63,7 +66,7 @@ class Drawing:
         """
         indices = np.arange(start, start + self.sampler.batch)
         latents = draw_latents(
-            self.trained.network,
+            in_precision(self.trained.network, self.precision, self.device),
             self.diffusion,
             self.sampler,
             self.trained.latent_shape,
@@ -81,10 +84,11 @@ def prepare_drawing(experiment: Experiment, name: str, sampler: str, device: tor
     trained = train.load(experiment, name, device, chosen.step)
     check_input(trained.artefact, latents.read_manifest(experiment, baseline.latents), "latents", make_train(name))
     codec = latents.load_codec(experiment, baseline.latents, device)
-    dataset = experiment.data_of(system)
+    dataset, performance = experiment.data_of(system), experiment.performance
     labels = deal_labels(experiment, dataset, trained.classes, seed)
     captions = deal_captions(experiment, dataset) if conditioning.text_of(trained.network) else None
-    return Drawing(trained, codec, baseline.diffusion, chosen, labels, seed, device, captions)
+    compile_blocks(lay_out(trained.network, performance), performance)
+    return Drawing(trained, codec, baseline.diffusion, chosen, labels, seed, device, performance.sample, captions)
 
 
 def run(experiment: Experiment, name: str, overwrite: bool = False, part: Part | None = None) -> list[Path]:

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,7 +32,9 @@ from rdm.models.supervision import (
     twice_differentiable,
 )
 from rdm.params.gates import Gates, Supervision
+from rdm.params.performance import Performance
 from rdm.params.schema import Diffusion, Optimisation
+from rdm.performance import compile_blocks, in_precision, lay_out, tf32
 from rdm.progress import is_first, progress
 from rdm.randomness import batch_items, generator, seed_of
 from rdm.train.state import TrainingState
@@ -68,6 +70,7 @@ class Job:
     digest: str
     state_path: Path
     spread: Stored | None = None
+    performance: Performance = field(default_factory=Performance)
 
 
 def fit(
@@ -79,17 +82,14 @@ def fit(
     Goes on from job.state_path if it holds a state of the same digest. Raises RdmError if the loss is not finite, and,
     with the state saved, when a signal asks it to stop, as a cluster does before it kills.
     """
-    model = model.to(device).train()
-    ema = copy.deepcopy(model).eval().requires_grad_(False)
-    state = TrainingState(model, ema, _optimiser(model, job), torch.zeros((), device=device), step=0, log=[])
+    state, data = begin(model, job, device)
     if state.restore(job.state_path, job.digest) and is_first():
         print(f"Going on from step {state.step}.", file=sys.stderr)
-    latents, spread = place(device, job.latents, job.spread)
-    data = Items(latents, job.labels.to(device), spread)
     process = forward_process(job.diffusion)
     saved = time.monotonic()
     watch(state)
-    with progress("train", job.optimisation.steps, state.step) as bar, _stop_signals() as received:
+    steps = progress("train", job.optimisation.steps, state.step)
+    with steps as bar, _stop_signals() as received, tf32(job.performance.train):
         while state.step < job.optimisation.steps:
             _step(state, job, process, data)
             bar.update()
@@ -101,6 +101,18 @@ def fit(
             if is_first() and received:  # the others wait for the first one, and end with it
                 raise RdmError(f"Stopped by {received[0]} at step {state.step}; the same command goes on from there.")
     return state
+
+
+def begin(model: nn.Module, job: Job, device: torch.device) -> tuple[TrainingState, Items]:
+    """Before the first step, on the device: the network as the switches ask, its average and optimiser; the data."""
+    model = lay_out(model.to(device).train(), job.performance)
+    ema = copy.deepcopy(model).eval().requires_grad_(False)  # before the blocks are compiled, which a copy would share
+    if job.optimisation.checkpointing:
+        model.enable_gradient_checkpointing()  # type: ignore[operator]
+    compile_blocks(model, job.performance)
+    state = TrainingState(model, ema, _optimiser(model, job), torch.zeros((), device=device), step=0, log=[])
+    latents, spread = place(device, job.latents, job.spread)
+    return state, Items(latents, job.labels.to(device), spread)
 
 
 @contextlib.contextmanager
@@ -140,8 +152,9 @@ def _step(state: TrainingState, job: Job, process: DDIMScheduler, data: Items) -
     for group in state.optimiser.param_groups:
         group["lr"] = group["base"] * factor
     supervision = job.gates.supervision if job.gates is not None else None
+    model = in_precision(state.model, job.performance.train, data.latents.device)
     with _watched(state.model, supervision) as states:
-        loss = training_loss(state.model, process, *draw_batch(job, data, step))
+        loss = training_loss(model, process, *draw_batch(job, data, step))
     state.optimiser.zero_grad()
     term = _backward(state.model, loss, states, supervision)
     if optimisation.gradient_clip is not None:
@@ -235,7 +248,7 @@ def _probe(model: nn.Module, job: Job, process: DDIMScheduler, data: Items) -> d
     batch = draw_batch(replace(job, stream=seed_of(job.stream, "probe")), data, 0)
     model.zero_grad()
     with _watched(model, supervision) as states:
-        loss = training_loss(model, process, *batch)
+        loss = training_loss(in_precision(model, job.performance.train, data.latents.device), process, *batch)
     term = _backward(model, loss, states, supervision)
     assert states is not None
     profile = states.profile()

@@ -110,7 +110,7 @@ def _train(
     labels = conditioning.labels(experiment, baseline, network, data)
     null_label = conditioning.null_label(network, data.classes)
     what = entry, baseline.diffusion, entry.gates, data.latents, labels, null_label
-    job = Job(*what, stream, digest, state_path, data.spread)
+    job = Job(*what, stream, digest, state_path, data.spread, experiment.performance)
     if not is_first():
         fit(network, job, device)
         return

@@ -1,0 +1,45 @@
+"""What an experiment needs that others published, and how much of it is still to be downloaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rdm.data.published import DATASETS
+from rdm.models.registry import WEIGHTS
+from rdm.params import Experiment
+
+
+def table(experiment: Experiment) -> list[dict[str, Any]]:
+    """A row per data set and file of weights that `rdm datasets` and `rdm models` list, and what is left of them."""
+    rows = list(_rows(experiment))
+    if not rows:
+        return []
+    left = sum(row["GB"] for row in rows if not row["there"])
+    return [*rows, {"download": "still to come", "GB": left, "with": "", "there": ""}]
+
+
+def _rows(experiment: Experiment) -> Iterator[dict[str, Any]]:
+    places = {
+        str(getattr(data, key))
+        for data in experiment.data.values()
+        for key in ("folder", "train", "test")
+        if getattr(data, key, None)
+    }
+    for name, dataset in DATASETS.items():
+        if any(Path(place).is_relative_to(dataset.folder) for place in places):
+            yield _row(name, dataset.gigabytes, f"rdm datasets fetch {name}", Path(dataset.folder))
+    files = {
+        Path(entry.weights)
+        for entry in (*experiment.latents.values(), *experiment.train.baselines.values())
+        if hasattr(entry, "weights")
+    }
+    for name, weights in WEIGHTS.items():
+        for file in files:
+            if file.name == weights.file:
+                yield _row(name, weights.size / 1e9, f"rdm models fetch {name}", file)
+
+
+def _row(name: str, gigabytes: float, command: str, place: Path) -> dict[str, Any]:
+    return {"download": name, "GB": gigabytes, "with": command, "there": place.exists()}
