@@ -13,6 +13,8 @@ from rdm import params
 from rdm.plan import cost, counted
 from rdm.plan.stage import CHANNELS, Plan
 
+OTHERS = ("protocols.yaml", "claims.yaml")  # no experiments
+
 
 def count(files):
     """The costs of all denoisers, classifiers that guide them, and autoencoders, by what they depend on."""
@@ -36,5 +38,5 @@ def count(files):
 
 
 if __name__ == "__main__":
-    files = [Path(name) for name in sys.argv[1:] if Path(name).name != "protocols.yaml"]
+    files = [Path(name) for name in sys.argv[1:] if Path(name).name not in OTHERS]
     counted.FILE.write_text(json.dumps(count(files), indent=1) + "\n", encoding="utf-8")
