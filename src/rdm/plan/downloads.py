@@ -26,7 +26,7 @@ def _rows(experiment: Experiment) -> Iterator[dict[str, Any]]:
         for data in experiment.data.values()
         for key in ("folder", "train", "test")
         if getattr(data, key, None)
-    }
+    } | {samples.path for samples in experiment.published.values()}
     for name, dataset in DATASETS.items():
         if any(Path(place).is_relative_to(dataset.folder) for place in places):
             yield _row(name, dataset.gigabytes, f"rdm datasets fetch {name}", Path(dataset.folder))
