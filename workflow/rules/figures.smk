@@ -1,7 +1,7 @@
 for figure_ in graph.targets(EXPERIMENT):
-    if figure_ in graph.PICTURES:
+    job_ = graph.target(EXPERIMENT, figure_)
+    if job_.verb != "figures":
         continue
-    job_ = graph.figure(EXPERIMENT, figure_)
 
     rule:
         name:
