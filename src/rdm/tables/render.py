@@ -11,6 +11,7 @@ from html import escape
 import pandas as pd
 
 WORDS = ("", "Method", "Run", "Sampler", "Claim", "Tested", "Against", "Why")  # columns that hold words, not numbers
+LONG = 30  # characters of a text that goes over several lines
 NAMES = ("Method", "Run")  # and of these, what stays in sight when a wide table is moved
 STYLE = """\
 body { font: 12px/1.45 system-ui, sans-serif; margin: 1rem; color: #1b1f24; background: #fff }
@@ -19,7 +20,8 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin-bo
 th { background: #eef1f4; vertical-align: bottom }
 th, td { padding: .26rem .42rem; border-bottom: 1px solid #d8dee4; text-align: right }
 td { white-space: nowrap; background: #fff }
-.text { text-align: left; white-space: normal } .name { position: sticky; left: 0 } .quoted { color: #6b7480 }
+.text { text-align: left; white-space: normal; min-width: 4.5rem } .long { white-space: normal; min-width: 11rem }
+.name { position: sticky; left: 0 } .quoted { color: #6b7480 }
 tbody tr:hover td { background: #f6f8fa }
 li { max-width: 60rem } code { background: #eef1f4; padding: 0 .2em }
 """
@@ -99,10 +101,14 @@ def _markdown(table: pd.DataFrame) -> str:
 
 
 def _html(table: pd.DataFrame) -> str:
-    kinds = [f' class="text{" name" * (c in NAMES)}"' if c in WORDS else "" for c in table.columns]
+    columns = [["text"] * (c in WORDS) + ["name"] * (c in NAMES) for c in table.columns]
+
+    def cell(tag: str, column: list[str], text: str) -> str:
+        kinds = " ".join([*column, *(["long"] if len(text) > LONG else [])])
+        return f'<{tag} class="{kinds}">{escape(text)}</{tag}>' if kinds else f"<{tag}>{escape(text)}</{tag}>"
 
     def row(tag: str, texts: Iterable[str]) -> str:
-        return "".join(f"<{tag}{kind}>{escape(text)}</{tag}>" for kind, text in zip(kinds, texts, strict=True))
+        return "".join(cell(tag, column, text) for column, text in zip(columns, texts, strict=True))
 
     lines = ['<tr class="quoted">' if "quoted" in texts else "<tr>" for texts in table.to_numpy()]
     rows = "".join(f"{line}{row('td', texts)}</tr>\n" for line, texts in zip(lines, table.to_numpy(), strict=True))
