@@ -91,13 +91,15 @@ def test_pixels_are_learned_as_they_are_and_mirrored(file):
     images, found = data.load(experiment, "tiny", "train"), latents.load(experiment, "pixels")
     count = len(images.labels)
     assert found.latents.shape == (2 * count, 1, 16, 16)
-    assert found.latents.dtype == torch.float32
-    assert (found.latents.amin(), found.latents.amax()) == (-1, 1)
-    assert np.array_equal(to_images(found.latents[:count]), images.images)
-    assert np.array_equal(to_images(found.latents[count:]), images.images[:, :, ::-1])
+    pixels = found.latents[torch.arange(2 * count)]
+    assert pixels.dtype == torch.float32
+    assert (pixels.amin(), pixels.amax()) == (-1, 1)
+    assert np.array_equal(to_images(pixels[:count]), images.images)
+    assert np.array_equal(to_images(pixels[count:]), images.images[:, :, ::-1])
     assert np.array_equal(found.labels.numpy(), np.tile(images.labels, 2))
+    assert np.array_equal(found.items.numpy(), np.tile(np.arange(count), 2))
     codec = latents.load_codec(experiment, "pixels", torch.device("cpu"))
-    assert np.array_equal(codec.decode(found.latents[:5]), images.images[:5])
+    assert np.array_equal(codec.decode(pixels[:5]), images.images[:5])
     folder = paths.latents("tiny", "pixels")
     assert {path.name for path in folder.iterdir()} == {paths.MANIFEST, "data.json"}  # nothing is stored twice
     assert json.loads((folder / paths.MANIFEST).read_text())["facts"]["items"] == 2 * count

@@ -15,10 +15,10 @@ def check_shapes(experiment: Experiment) -> None:
     """Raise ParameterError for the first size that does not fit."""
     latent_sizes = {}
     for name, autoencoder in experiment.latents.items():
-        image_size, factor = experiment.data[autoencoder.data].image_size, autoencoder.factor
-        _multiple(f"data.{autoencoder.data}.image_size", image_size, factor, f"the factor of latents.{name}")
         if not isinstance(autoencoder, Pixels):
             _check_codec(f"latents.{name}", autoencoder)
+        image_size, factor = experiment.data[autoencoder.data].image_size, autoencoder.factor
+        _multiple(f"data.{autoencoder.data}.image_size", image_size, factor, f"the factor of latents.{name}")
         latent_sizes[name] = image_size // factor
     for name, data in experiment.data.items():
         if isinstance(data, MovingDigitsData):
