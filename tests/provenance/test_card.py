@@ -3,11 +3,13 @@
 import json
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from rdm import paths
-from rdm.provenance.card import card
+from rdm.params.schema import Network
+from rdm.provenance.card import NAMES, card
 from rdm.provenance.files import file_digest
 from rdm.provenance.manifest import read
 from tests.provenance.by_hand import CONFIG, make, make_chain
@@ -20,6 +22,13 @@ RUN = "ci-dit-s0"
 def chain(tmp_path, monkeypatch, experiment):
     monkeypatch.chdir(tmp_path)
     make_chain(experiment)
+
+
+def test_every_kind_of_network_has_a_name():
+    kinds = {
+        kind for network in get_args(get_args(Network)[0]) for kind in get_args(network.model_fields["kind"].annotation)
+    }
+    assert kinds == NAMES.keys()
 
 
 def test_before_and_after_scores(chain):

@@ -13,7 +13,14 @@ from rdm.provenance.files import digest
 
 # words stand apart from code: an edit to them trains nothing anew
 TEMPLATE = Path(__file__).with_name("card.md")
-NAMES = {"dit": "A DiT", "latte": "A Latte", "unet": "A U-Net of latent diffusion", "adm": "An ADM"}
+NAMES = {
+    "dit": "A DiT",
+    "latte": "A Latte",
+    "unet": "A U-Net of latent diffusion",
+    "text_unet": "A U-Net of latent diffusion that attends to text",
+    "pixart": "A DiT that attends to text",
+    "adm": "An ADM",
+}
 Values = dict[str, Any]
 
 
