@@ -76,7 +76,8 @@ def write(folder: Path, records: int) -> None:
         for number, start in enumerate(range(0, records, SHARD)):
             count = min(SHARD, records - start)
             latents = torch.randn(count, *SHAPE, generator=torch.Generator().manual_seed(number)).half()
-            content = {"latents": latents, "labels": torch.zeros(count, dtype=torch.int64)}
+            numbers = torch.zeros(count, dtype=torch.int64)
+            content = {"latents": latents, "labels": numbers, "items": numbers.clone()}
             save_file(content, folder / "shards" / f"{number:05d}.safetensors")
             for item, record in enumerate(latents.numpy(), start):
                 np.save(folder / "files" / f"{item}.npy", record)

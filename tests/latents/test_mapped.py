@@ -31,14 +31,16 @@ def stored(request, tmp_path):
     whole = torch.randn(25, *frames, 4 if moments else 2, 3, 5, generator=random)
     whole = whole.half() if moments else whole
     for number, part in enumerate(whole.split(10)):
-        labels = torch.arange(10 * number, 10 * number + len(part))
-        save_file({"latents": part.contiguous(), "labels": labels}, tmp_path / f"{number:05d}.safetensors")
+        items = torch.arange(10 * number, 10 * number + len(part))
+        content = {"latents": part.contiguous(), "labels": items, "items": 100 + items}
+        save_file(content, tmp_path / f"{number:05d}.safetensors")
     return whole, tmp_path
 
 
 def opened(folder):
     """The latents of a folder, and their spread, if it holds moments."""
-    shards, labels = open_shards(folder)
+    shards, labels, items = open_shards(folder)
+    assert torch.equal(items, 100 + labels)
     mapped, spread = MappedLatents(shards, slice(2), MEAN, STD), None
     if shards[0].shape[-3] == 4:
         spread = MappedLatents(shards, slice(2, None), torch.zeros_like(MEAN), STD)
