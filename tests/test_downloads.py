@@ -117,7 +117,9 @@ def test_the_verb(server, tmp_path, monkeypatch):
     listed = rdm("models", "fetch", params=None).output
     assert all(name in listed for name in registry.WEIGHTS)
     assert "CC-BY-NC-4.0" in listed
-    fails(rdm("models", "fetch", "dit", params=None), 2, "There are no published weights 'dit'; choose one of: adm-256, ")
+    fails(
+        rdm("models", "fetch", "dit", params=None), 2, "There are no published weights 'dit'; choose one of: adm-256, "
+    )
     own = registry.Weights("dit.pt", url, len(CONTENT), "none", "a test", DIGEST)
     monkeypatch.setitem(registry.WEIGHTS, "dit-xl-2-256", own)
     assert rdm("models", "fetch", "dit-xl-2-256", "--folder", "here", params=None).output == "here/dit.pt\n"

@@ -204,6 +204,7 @@ def test_what_is_to_be_downloaded(tmp_path, monkeypatch):
     experiment = params.load(ROOT / "params" / "paper.yaml")
     every = {row["download"]: row for row in downloads.table(experiment)}
     assert {"imagenet", "ucf101", "taichi-hd", "dit-xl-2-256", "ldm8", "sd-vae-ft-ema"} < every.keys()
+    assert {"adm-samples", "adm-256", "adm-256-classifier"} < every.keys()
     assert every["dit-xl-2-256"]["with"] == "rdm models fetch dit-xl-2-256"
     total = every.pop("still to come")["GB"]
     assert total == pytest.approx(sum(row["GB"] for row in every.values()))
