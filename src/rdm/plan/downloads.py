@@ -30,12 +30,9 @@ def _rows(experiment: Experiment) -> Iterator[dict[str, Any]]:
     for name, dataset in DATASETS.items():
         if any(Path(place).is_relative_to(dataset.folder) for place in places):
             yield _row(name, dataset.gigabytes, f"rdm datasets fetch {name}", Path(dataset.folder))
-    guides = (sampler.classifier for sampler in experiment.sample.values())
-    files = {
-        Path(entry.weights)
-        for entry in (*experiment.latents.values(), *experiment.train.baselines.values(), *guides)
-        if hasattr(entry, "weights")
-    }
+    guides = [sampler.classifier for sampler in experiment.sample.values()]
+    entries = [*experiment.latents.values(), *experiment.train.baselines.values(), *guides]
+    files = {Path(weights) for entry in entries if (weights := getattr(entry, "weights", None))}
     for name, weights in WEIGHTS.items():
         for file in files:
             if file.name == weights.file:
