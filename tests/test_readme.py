@@ -154,4 +154,4 @@ def test_the_benchmark_of_scores_is_that_of_its_file():
 
 def test_every_path_it_names_exists():
     for path in re.findall(r"`((?:params|src|results/example|tests|workflow|benchmarks)/[\w./]*)`", README):
-        assert (ROOT / path).exists(), path
+        assert path.endswith("/mine.py") or (ROOT / path).exists(), path  # what a reader would add

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from rdm import params
 from rdm.cli import main
-from rdm.models.cost import forward_flops
+from rdm.models.cost import blank_inputs, forward_flops
 from rdm.models.zoo import build_network
 from rdm.params import evaluation, schema
 from rdm.plan import cost, counted, downloads, measured, stage
@@ -77,7 +77,7 @@ def test_a_classifier_costs_two_passes_a_step():
         guide = own.sample["adm-guided"].classifier.network
         extra = 50_000 * 500 * counted.of_classifier(guide, [3, 256, 256], 1000).forward_flops
         expected = calls + (extra if sampler == "adm-guided" else 0)
-        assert works["sample", ("paper-adm-s0",)].flops == pytest.approx(expected)
+        assert sum(flops for _, flops in works["sample", ("paper-adm-s0",)].flops) == pytest.approx(expected)
         assert works["latents", ("pixels",)] == stage.Work()
 
 
@@ -189,11 +189,12 @@ def test_kept_bytes_are_those_of_a_real_network(name):
             network.enable_gradient_checkpointing()
         sizes = []
         for batch in (1, 2):
-            inputs = torch.zeros(batch, *shape_of(name)), *torch.zeros(2, batch, dtype=torch.int64)
+            inputs = blank_inputs(network, shape_of(name), batch)
             with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
                 sizes.append(cost._kept(network, lambda: network(*inputs), not bfloat16))  # noqa: B023
         precision = "bfloat16" if bfloat16 else "float32"
-        assert found.kept(precision, checkpointing) == sizes[1] - sizes[0], (bfloat16, checkpointing)
+        # of U-Nets with cross-attention real tensors keep 0.9 % more than fake ones, in bfloat16
+        assert found.kept(precision, checkpointing) == pytest.approx(sizes[1] - sizes[0], rel=0.01)
     assert found.kept("bfloat16", True) < found.kept("bfloat16", False) < found.kept("float32", False)
     assert found.kept("tf32", False) == found.kept_bytes
 

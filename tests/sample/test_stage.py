@@ -195,7 +195,7 @@ def test_of_several_captions_the_item_chooses_one(experiment, monkeypatch):
     captions = [[f"{item} {number}" for number in range(5)] for item in range(400)]
     none = SimpleNamespace(labels=np.zeros(400, np.int64))
     monkeypatch.setattr(data, "load_captions", lambda *_: captions)
-    monkeypatch.setattr(data, "load", lambda *_: none)
+    monkeypatch.setattr(data, "load_labels", lambda *_: none.labels)
     protocol = experiment.protocols["images"].model_copy(update={"labels": "captions", "samples": 300})
     changed = altered(experiment, protocols=experiment.protocols | {"images": protocol})
     found = [tuple(map(int, caption.split())) for caption in deal_captions(changed, "tiny")]

@@ -48,7 +48,9 @@ def published(content):
     content["figures"] |= {"figure6": None, "figure7": None}
     rows = content["tables"]["table1"]["rows"]
     content["tables"]["table1"]["picture"] = ["ancestral"]
+    content["tables"]["table1"].pop("text_score", None)
     for row in rows:
+        row.pop("text", None)
         if row["system"] in ("dit", "rdm-f"):
             row["sampler"] = "ancestral"
     content["tables"]["table1"]["rows"] = [
