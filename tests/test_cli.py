@@ -130,7 +130,7 @@ def test_params_show_and_check(write_params):
     assert "ci-rdm-f-control-s0" in shown["runs"]
     assert "weight_decay" in rdm("params", "show").output
     # five baselines; four gated systems, each with a control and a twin without supervision; Figures 6 and 7
-    assert f"fine ({5 + 4 * 3 + 5 + 2 * 2} runs)" in rdm("params", "check", str(CI), params=None).output
+    assert f"fine ({5 + 4 * 3 + 5 + 2 * 2 + 2 + 2 * 3} runs)" in rdm("params", "check", str(CI), params=None).output
 
 
 def test_missing_and_damaged_inputs(workspace):
