@@ -54,7 +54,7 @@ def test_kept_bytes_of_two_layers():
 
 
 def test_adm_and_its_classifier_are_the_published_ones():
-    """1,120 GFLOP a forward for 256x256 (ADM, Table 10, multiply-adds), 553.8 M and 54 M parameters."""
+    """1,120 GFLOP a forward for 256x256 (as DiT, Sec. 5.1, prints it; multiply-adds), 553.8 M and 54 M parameters."""
     paper = params.load(ROOT / "params" / "paper.yaml")
     adm = counted.of_network(paper.train.baselines["adm"].network, [3, 256, 256], 1000)
     assert adm.parameters == 553_838_086
