@@ -124,6 +124,14 @@ def test_every_combination_comes_once_before_one_repeats(tiny):
     assert np.array_equal(np.bincount(tiny[1][:combinations]), 4 * np.bincount(digits_of("train")[1]))
 
 
+def test_a_set_of_some_digits(tiny):
+    """Has every combination of these with a motion once, as the whole set has them, and none of others."""
+    some, labels, _ = open_moving_digits(changed(digits=(7, 1), clips=len(tiny[1])), "train")
+    wanted = {clip.tobytes() for clip in tiny[0][:][np.isin(tiny[1], (1, 7))]}
+    assert set(labels.tolist()) == {1, 7}
+    assert wanted <= {clip.tobytes() for clip in some[:]}
+
+
 def test_labels_and_motions_are_those_that_are_seen():
     """The digit is known by its pixels, the direction by where it starts, the speed by how far it goes."""
     for split, count in (("train", 400), ("test", 50)):

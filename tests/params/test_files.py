@@ -122,7 +122,21 @@ def test_every_shipped_file_is_valid(name):
             "of 'ucf' have 4, 1, first",
         ),
         (lambda c: c["score"].update(twice=c["score"]["ucf-clips"]), "scored by 'ci_clips' twice"),
-        (lambda c: c["score"]["sky-clips"]["extractor"].update(channels=[8] * 4), "of clips 8 frames, too"),
+        (lambda c: c["score"]["ucf-clips"]["extractor"].update(channels=[8] * 4), "of clips 8 frames, too"),
+        (
+            lambda c: c["score"]["sky-clips"].update(extractor="ufc-clips"),
+            "sky-clips.extractor.*did you mean 'ucf-clips'",
+        ),
+        (lambda c: c["score"]["ucf-frames"].update(extractor="sky-clips"), "has none of its own; name 'ucf-clips'"),
+        (lambda c: c["score"]["sky-clips"].update(extractor="ucf-frames"), "that of 'ucf-frames' sees images or clips"),
+        (
+            lambda c: c["score"]["sky-clips"].update(extractor="images"),
+            "that of 'images' sees images or clips of anoth",
+        ),
+        (lambda c: c["data"]["sky"].update(frames=3), "that of 'ucf-clips' sees images or clips of another size"),
+        (lambda c: c["score"]["sky-clips"].update(extractor=7), "score.sky-clips.extractor"),
+        (lambda c: c["data"]["sky"].update(digits=[3, 10]), "data.sky.*digits"),
+        (lambda c: c["data"]["sky"].update(digits=[]), "data.sky.*digits"),
         (lambda c: c["data"].update(ucf=VIDEOS), "its reference is the test split, 'ucf' has none"),
         (lambda c: c["data"].update(ucf=VIDEOS | {"stride": 3}), "stride 1, .*of 'ucf' have 4, 3, first"),
         (lambda c: c["data"].update(ucf=VIDEOS | {"labelled": False}), "has no labels that a classifier could learn"),
@@ -284,6 +298,8 @@ def test_every_key_changes_what_depends_on_it(experiment, write_params, path):
             places = [
                 ("train", "baselines", name, *path[3:]) for name in ("ucf-frames", "ucf-latte")
             ]  # one starts the other
+        if path[:2] in (("data", "sky"), ("data", "ucf")) and path[2] == "image_size":
+            places = [("data", "sky", "image_size"), ("data", "ucf", "image_size")]  # one extractor judges both
         for place in places:
             inner = content
             for key in place[:-1]:

@@ -320,7 +320,8 @@ def test_a_batch_larger_than_the_set_is_refused():
 )
 def test_what_each_classifier_learns(workspace, experiment, name, classes, of_clips):
     """Of clips the digit and the motion, also if they are unlabelled for the generator; a frame shows no motion."""
-    folder = classifier.run(experiment, name)
+    own = experiment.score[name].model_copy(update={"extractor": experiment.extractor(name)})
+    folder = classifier.run(altered(experiment, score=experiment.score | {name: own}), name)
     network = classifier.load(folder / "model.safetensors")
     assert network.classes.tolist() == classes
     assert network.clips == of_clips

@@ -59,10 +59,18 @@ def test_a_page_is_its_cells_and_notes():
 
 
 def test_the_runs_are_those_of_the_manifests(workspace, experiment):
-    """Of Table 1: a row per run and sampler, with what its manifests say."""
+    """Of Table 1, with text and without: a row per run and sampler, with what its manifests say."""
     table = list_runs(experiment, "table1")
-    samplers = {"dit": ["guided", "plain"]}
-    systems = ("ldm4", "dit", "rdm-u", "rdm-u-control", "rdm-f", "rdm-f-control")
+    samplers = {"dit": ["guided", "plain"], "dit-text": ["guided", "plain"]}
+    systems = [
+        system
+        for text in ("", "-text")
+        for system in (
+            f"ldm4{text}",
+            f"dit{text}",
+            *(f"rdm-{x}{text}{twin}" for x in "uf" for twin in ("", "-control")),
+        )
+    ]
     expected = {(f"ci-{system}-s0", sampler) for system in systems for sampler in samplers.get(system, ["plain"])}
     assert set(zip(table.run, table.sampler, strict=True)) == expected
     for row in table.itertuples():

@@ -77,7 +77,8 @@ def open_moving_digits(
     """
     size = parameters.image_size
     chosen = dict(zip(("train", "test"), read_digits(size // 2, parameters.test_fraction, 0), strict=True))[split]
-    digits, labels = np.stack(list(chosen.pixels)), chosen.labels
+    kept = np.isin(chosen.labels, parameters.digits)
+    digits, labels = np.stack(list(chosen.pixels))[kept], chosen.labels[kept]
     motions = [(direction, speed) for speed in parameters.speeds for direction in DIRECTIONS]
     courses = [course(*motion, parameters.frames, size - size // 2, parameters.cell) for motion in motions]
     count, combinations = (parameters.clips if split == "train" else parameters.test_clips), len(digits) * len(motions)

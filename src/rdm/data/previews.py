@@ -51,9 +51,11 @@ def _grids(clips: np.ndarray, columns: int) -> Iterator[np.ndarray]:
 
 
 def _write_mp4(path: Path, grids: Iterator[np.ndarray], fps: int) -> None:
-    # bitexact: no version of the muxer; one thread: x264 writes the number of threads into the film
+    # bitexact: no version of the muxer; one thread: x264 writes the number of threads into the film;
+    # asm=0: its vector code reads memory beyond the picture, and its choices depend on what lies there
+    options = {"crf": "18", "threads": "1", "x264-params": "asm=0"}
     with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact"}) as container:
-        stream = container.add_stream("libx264", rate=fps, options={"crf": "18", "threads": "1"})
+        stream = container.add_stream("libx264", rate=fps, options=options)
         stream.pix_fmt = "yuv420p"
         for number, grid in enumerate(grids):
             if number == 0:

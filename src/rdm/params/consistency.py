@@ -9,7 +9,18 @@ from rdm.params.evaluation import Score
 from rdm.params.experiment import CONTROL, FLOOR, UNSUPERVISED, Experiment
 from rdm.params.network import ADM, TextNetwork
 from rdm.params.protocol import Protocol
-from rdm.params.schema import Baseline, CaptionedData, ClipData, Data, Denoiser, DiT, Latte, Optimisation, VideosData
+from rdm.params.schema import (
+    Baseline,
+    CaptionedData,
+    ClipData,
+    Data,
+    Denoiser,
+    DiT,
+    Latte,
+    Optimisation,
+    VideosData,
+    channels,
+)
 
 
 def check_systems(experiment: Experiment) -> None:
@@ -137,7 +148,7 @@ def check_scores(experiment: Experiment) -> None:
     for name, score in experiment.score.items():
         where, protocol = f"score.{name}", experiment.protocols[name]
         declared(f"{where}.data", score.data, experiment.data)
-        _check_extractor(where, score, protocol, experiment.data[score.data])
+        _check_extractor(where, experiment, name)
         _check_protocol(where, score, protocol, experiment.data[score.data])
         others = [experiment.score[other] for other in experiment.scores_of(score.data) if other != name]
         if score.protocol in [other.protocol for other in others]:
@@ -155,14 +166,35 @@ def check_scores(experiment: Experiment) -> None:
             raise ParameterError(f"published.{name}: this name is taken; choose another.")
 
 
-def _check_extractor(where: str, score: Score, protocol: Protocol, data: Data) -> None:
-    kind = score.extractor.kind
+def _check_extractor(where: str, experiment: Experiment, name: str) -> None:
+    score, protocol = experiment.score[name], experiment.protocols[name]
+    data, judge = experiment.data[score.data], experiment.judge(name)
+    if judge != name:
+        declared(f"{where}.extractor", judge, experiment.score)
+        _check_borrowed(where, experiment, name, judge)
+    kind = experiment.extractor(name).kind
     if kind != protocol.extractor:
         raise ParameterError(f"{where}.extractor.kind: protocol {score.protocol!r} is for {protocol.extractor!r}.")
-    if kind != "classifier" and data.source in ("digits", "fashion", "moving_digits"):
+    if kind != "classifier" and channels(data) == 1:
         raise ParameterError(f"{where}.extractor.kind: {kind} is for photographs; {score.data!r} is greyscale.")
     if kind == "classifier" and isinstance(data, VideosData) and not data.labelled:
         raise ParameterError(f"{where}.extractor.kind: {score.data!r} has no labels that a classifier could learn.")
+
+
+def _check_borrowed(where: str, experiment: Experiment, name: str, judge: str) -> None:
+    """The network of another score can see what this one judges."""
+    if experiment.judge(judge) != judge:
+        raise ParameterError(f"{where}.extractor: {judge!r} has none of its own; name {experiment.judge(judge)!r}.")
+    seen = [
+        (protocol.frames, *(getattr(data, key, None) for key in ("image_size", "frames", "stride")), channels(data))
+        for score in (name, judge)
+        for protocol, data in [(experiment.protocols[score], experiment.data[experiment.score[score].data])]
+    ]
+    if seen[0] != seen[1]:
+        raise ParameterError(
+            f"{where}.extractor: that of {judge!r} sees images or clips of another size, length or colour; "
+            "give this score one of its own."
+        )
 
 
 def _check_protocol(where: str, score: Score, protocol: Protocol, data: Data) -> None:

@@ -39,9 +39,10 @@ def _performance(experiment: Experiment, *stages: str) -> Values:
 
 def of_extractor(experiment: Experiment, score: str) -> Values:
     """The network whose features are compared."""
-    parameters = experiment.score[score]
-    frames = {"as_frames": experiment.protocols[score].frames > 1}
-    return {**of_data(experiment, parameters.data), "extractor": parameters.extractor.model_dump() | frames}
+    judge = experiment.judge(score)
+    frames = {"as_frames": experiment.protocols[judge].frames > 1}
+    data = of_data(experiment, experiment.score[judge].data)
+    return {**data, "extractor": experiment.extractor(score).model_dump() | frames}
 
 
 def of_train(experiment: Experiment, run: str) -> Values:
@@ -80,7 +81,8 @@ def of_scoring(experiment: Experiment, score: str) -> Values:
     """One way of scoring, whatever is scored."""
     parameters = experiment.score[score]
     protocol = {"name": parameters.protocol, **experiment.protocols[score].model_dump()}
-    return {"protocol": protocol, "reference": parameters.reference, **of_extractor(experiment, score)}
+    judged = {**of_data(experiment, parameters.data), "reference": parameters.reference}
+    return {"protocol": protocol, **judged, "judge": of_extractor(experiment, score)}
 
 
 def of_score(experiment: Experiment, run: str, sampler: str, score: str) -> Values:
@@ -124,7 +126,7 @@ def make_score(name: str) -> str:
 
 
 def make_extractor(score: str) -> str:
-    """The command that trains the classifier of a score."""
+    """The command that trains the classifier of a score that has its own."""
     return f"rdm extractor {score}"
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Discriminator, Field, PositiveFloat, PositiveInt, Tag, model_validator
 
 from rdm.params.schema import Distinct, Fraction
 from rdm.params.section import Name, Section
@@ -30,15 +30,23 @@ class Pretrained(Section):
     weights: str  # the path of its file
 
 
-Extractor = Annotated[Classifier | Pretrained, Field(discriminator="kind")]
+Extractor = Classifier | Pretrained
+
+
+def _whose(extractor: Any) -> str:
+    """Which is meant: the name of a score whose extractor it is, or a section."""
+    return "<named>" if isinstance(extractor, str) else "<own>"
 
 
 class Score(Section):
-    """One way to score a data set: by which named protocol, through which network."""
+    """One way to score a data set: by which named protocol, through which network (or another score's, by its name)."""
 
     data: Name
     protocol: str
-    extractor: Extractor
+    extractor: Annotated[
+        Annotated[Name, Tag("<named>")] | Annotated[Annotated[Extractor, Field(discriminator="kind")], Tag("<own>")],
+        Discriminator(_whose),
+    ]
     reference: str | None = None  # a reference file or set of items; None: the data set's own split
 
 

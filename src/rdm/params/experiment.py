@@ -9,12 +9,12 @@ from pydantic import Field, PositiveInt
 
 from rdm.errors import UsageError, nearest
 from rdm.params.autoencoder import AnyAutoencoder
-from rdm.params.evaluation import Cell, Curve, Figures, Published, Score, Tables
+from rdm.params.evaluation import Cell, Curve, Extractor, Figures, Published, Score, Tables
 from rdm.params.gates import Gates, Variant
 from rdm.params.performance import Performance
 from rdm.params.protocol import Protocol
 from rdm.params.sampler import Sampler
-from rdm.params.schema import Baseline, Data, Denoiser, Distinct, DiT, FineTuned, PublishedBaseline, Train
+from rdm.params.schema import Baseline, Data, Denoiser, Distinct, DiT, FineTuned, PublishedBaseline, Train, channels
 from rdm.params.section import Name, Section
 from rdm.paths import run_name
 
@@ -126,9 +126,20 @@ class Experiment(Section):
         return self.train.baselines[entry.start] if isinstance(entry, FineTuned) else entry
 
     def latent_channels(self, latents: str) -> int:
-        """Of one item's latents; where these are pixels, of the images: one if they are greyscale, else three."""
-        own, source = self.latents[latents], self.data[self.latents[latents].data].source
-        return own.latent_channels or (1 if source in ("digits", "fashion", "moving_digits") else 3)
+        """Of one item's latents; where these are pixels, of the images."""
+        own = self.latents[latents]
+        return own.latent_channels or channels(self.data[own.data])
+
+    def judge(self, score: str) -> str:
+        """The score whose extractor judges in it: itself, or the one that it names."""
+        named = self.score[score].extractor
+        return named if isinstance(named, str) else score
+
+    def extractor(self, score: str) -> Extractor:
+        """The extractor that judges in a score."""
+        own = self.score[self.judge(score)].extractor
+        assert not isinstance(own, str)  # `check_scores` has seen to it
+        return own
 
     def data_of(self, system: str) -> str:
         """The data set that a system learns."""

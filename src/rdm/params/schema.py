@@ -66,6 +66,7 @@ class MovingDigitsData(Section):
     clips: PositiveInt  # of the training split; the held-out digits make `test_clips`
     test_clips: PositiveInt
     speeds: Distinct[Literal["slow", "fast"]]
+    digits: Distinct[Annotated[int, Field(ge=0, le=9)]] = tuple(range(10))  # which of the ten
     cell: PositiveInt = 1  # positions are rounded to so many pixels
     labelled: bool = True  # by the digit; false: an unconditional set
     test_fraction: Fraction
@@ -106,6 +107,11 @@ CaptionedData = DigitsData | CocoData | JourneyDBData
 ImageData = DigitsData | FashionData | FolderData | CocoData | JourneyDBData
 ClipData = MovingDigitsData | VideosData
 Data = Annotated[ImageData | ClipData, Field(discriminator="source")]
+
+
+def channels(data: Data) -> int:
+    """Of its images: one if they are greyscale, else three."""
+    return 1 if data.source in ("digits", "fashion", "moving_digits") else 3
 
 
 # ---------------------------------------------------------------- train

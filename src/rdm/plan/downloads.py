@@ -21,14 +21,8 @@ def table(experiment: Experiment) -> list[dict[str, Any]]:
 
 
 def _rows(experiment: Experiment) -> Iterator[dict[str, Any]]:
-    places = {
-        str(getattr(data, key))
-        for data in experiment.data.values()
-        for key in ("folder", "train", "test")
-        if getattr(data, key, None)
-    } | {samples.path for samples in experiment.published.values()}
     for name, dataset in DATASETS.items():
-        if any(Path(place).is_relative_to(dataset.folder) for place in places):
+        if any(_is_read(name, place) for place in _places(experiment)):
             yield _row(name, dataset.gigabytes, f"rdm datasets fetch {name}", Path(dataset.folder))
     guides = [sampler.classifier for sampler in experiment.sample.values()]
     entries = [*experiment.latents.values(), *experiment.train.baselines.values(), *guides]
@@ -37,6 +31,21 @@ def _rows(experiment: Experiment) -> Iterator[dict[str, Any]]:
         for file in files:
             if file.name == weights.file:
                 yield _row(name, weights.size / 1e9, f"rdm models fetch {name}", file)
+
+
+def _places(experiment: Experiment) -> Iterator[tuple[str, int | None]]:
+    """The folders and files that data sets and published samples are read from; of MS-COCO also which year's."""
+    for data in experiment.data.values():
+        for key in ("folder", "train", "test"):
+            if place := getattr(data, key, None):
+                yield place, getattr(data, "year", None)
+    yield from ((samples.path, None) for samples in experiment.published.values())
+
+
+def _is_read(name: str, place: tuple[str, int | None]) -> bool:
+    """Whether a data set lies there. Both years of MS-COCO share a folder; their names end with the year."""
+    path, year = place
+    return Path(path).is_relative_to(DATASETS[name].folder) and name.endswith(str(year or ""))
 
 
 def _row(name: str, gigabytes: float, command: str, place: Path) -> dict[str, Any]:

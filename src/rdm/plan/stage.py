@@ -18,6 +18,7 @@ from rdm.params.captions import CocoData
 from rdm.params.evaluation import Classifier
 from rdm.params.performance import Precision
 from rdm.params.sampler import Sampler
+from rdm.params.schema import channels
 from rdm.plan.counted import AutoencoderCost, NetworkCost, of_autoencoder, of_classifier, of_network
 from rdm.provenance import graph
 from rdm.provenance.graph import Job
@@ -42,7 +43,6 @@ GPUS = {
 COPIES = 5  # of the weights in training: themselves, gradients, Adam's two moments, EMA
 IMAGES = {"digits": 1437, "fashion": 60_000, "journeydb": 4_189_737}
 COCO = {2014: 82_783, 2017: 118_287}
-CHANNELS = {"digits": 1, "fashion": 1, "moving_digits": 1}  # of other sources 3
 # FLOPs of one item: Inception at 299 pixels (11.4 GFLOP); I3D on 16 frames of 224 (107.9 GMAC for 64 frames)
 EXTRACTORS = {"inception": 11.4e9, "i3d": 54e9}
 
@@ -99,7 +99,7 @@ class Plan:
     def _pixels(self, dataset: str) -> int:
         """Bytes of one item."""
         data = self.experiment.data[dataset]
-        return self._frames[dataset] * data.image_size**2 * CHANNELS.get(data.source, 3)
+        return self._frames[dataset] * data.image_size**2 * channels(data)
 
     def _data(self, job: Job) -> Work:
         [dataset] = job.names
@@ -133,7 +133,7 @@ class Plan:
         """An autoencoder on an image of its data set."""
         parameters = self.experiment.latents[name]
         data = self.experiment.data[parameters.data]
-        return of_autoencoder(parameters, CHANNELS.get(data.source, 3), data.image_size)
+        return of_autoencoder(parameters, channels(data), data.image_size)
 
     def _shape(self, name: str) -> list[int]:
         """Of one item's latents."""
@@ -205,8 +205,9 @@ class Plan:
         flops = 0.0
         for name, parameters in self.experiment.score.items():
             files = [path for path in job.makes if path.stem == parameters.protocol]
-            if not isinstance(parameters.extractor, Classifier):
-                flops += len(files) * self.experiment.protocols[name].samples * EXTRACTORS[parameters.extractor.kind]
+            extractor = self.experiment.extractor(name)
+            if not isinstance(extractor, Classifier):
+                flops += len(files) * self.experiment.protocols[name].samples * EXTRACTORS[extractor.kind]
         return Work([("float32", flops)])
 
 

@@ -13,6 +13,7 @@ from rdm import paths
 from rdm.params import FLOOR, Experiment
 from rdm.params import dependencies as of
 from rdm.params.dependencies import Values
+from rdm.params.evaluation import Classifier
 from rdm.params.network import TextNetwork
 
 PICTURES = {"table1": ["samples"], "table2": ["clips", "moving-clips"]}  # drawn beside the tables
@@ -206,7 +207,7 @@ def _all(experiment: Experiment) -> Iterator[Job]:
         yield autoencoder(experiment, name)
         yield latents(experiment, name)
     for name, parameters in experiment.score.items():
-        if parameters.extractor.kind == "classifier":
+        if isinstance(parameters.extractor, Classifier):
             yield extractor(experiment, name)
         yield floor(experiment, name)
     yield from (published(experiment, name) for name in experiment.published)
@@ -236,11 +237,11 @@ def _samples_of(experiment: Experiment, system: str) -> list[Path]:
 def _judges(experiment: Experiment, scores: list[str]) -> Iterator[Path]:
     """What samples are compared with: real items, and the classifier whose features are compared."""
     for name in scores:
-        parameters = experiment.score[name]
-        yield paths.data(parameters.data)
+        yield paths.data(experiment.score[name].data)
         # a published network's file is no input: a plan can be made without it, and `rdm score` asks for it
-        if parameters.extractor.kind == "classifier":
-            yield paths.extractor(parameters.data, name)
+        if experiment.extractor(name).kind == "classifier":
+            judge = experiment.judge(name)
+            yield paths.extractor(experiment.score[judge].data, judge)
 
 
 def _distinct(*groups: Iterable[Path]) -> tuple[Path, ...]:

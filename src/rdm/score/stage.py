@@ -57,11 +57,11 @@ class Scorer:
     def __init__(self, experiment: Experiment, name: str) -> None:
         self.experiment, self.name = experiment, name
         self.parameters, self.protocol = experiment.score[name], experiment.protocols[name]
-        parameters = self.parameters.extractor
+        parameters, judge = experiment.extractor(name), experiment.judge(name)
         self.device = prepare(experiment)
         if isinstance(parameters, Classifier):
-            weights = paths.extractor(self.parameters.data, name)
-            made = read(weights, make_extractor(name), of_extractor(experiment, name)).as_input
+            weights = paths.extractor(experiment.score[judge].data, judge)
+            made = read(weights, make_extractor(judge), of_extractor(experiment, name)).as_input
         else:
             weights, made = Path(parameters.weights), None
         self.extractor = build_extractor(parameters.kind, weights, self.device, self.protocol.weights)

@@ -100,7 +100,7 @@ def _cost(experiment: Experiment, system: str, seed: int) -> tuple[int, int]:
 
 def _quality(experiment: Experiment, curve: Curve) -> str:
     """The label of an axis: metric, what is scored, in whose eyes, at which scale."""
-    extractor = FEATURES[experiment.score[curve.score].extractor.kind]
+    extractor = FEATURES[experiment.extractor(curve.score).kind]
     better = "higher" if curve.metric in HIGHER_IS_BETTER else "lower"
     what = f"score {curve.score!r}, features of {extractor}"
     return f"{METRICS[curve.metric]} ({better} is better)\n{what}\nscale {experiment.tables.scale!r}"
