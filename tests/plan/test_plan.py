@@ -7,13 +7,19 @@ import sys
 import pytest
 import torch
 from click.testing import CliRunner
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import BertConfig, BertModel
 
 from rdm import params
 from rdm.cli import main
 from rdm.models.cost import blank_inputs, forward_flops
+from rdm.models.text import build_text
 from rdm.models.zoo import build_network
 from rdm.params import evaluation, schema
-from rdm.plan import cost, counted, downloads, measured, stage
+from rdm.params.network import WordEncoder
+from rdm.plan import cost, counted, downloads, measured, stage, text
+from rdm.provenance import graph
 from tests.conftest import CI, ROOT, altered
 from tests.models.small import CLASSES, NETWORKS, SHAPE, TEXT, build, shape_of
 
@@ -43,6 +49,37 @@ def test_a_text_encoder_is_not_counted(name):
     assert found.forward_flops == forward_flops(network, SHAPE)
     longer = TEXT[name].model_copy(update={"text": TEXT[name].text.model_copy(update={"length": 12})})
     assert cost.of_network(longer, SHAPE, 0).forward_flops > found.forward_flops  # attention to it is
+
+
+def test_what_text_encoders_cost():
+    """As transformers' own BERT has it, counted on one caption: all but the attention between its eight tokens."""
+    words = TEXT["pixart"].model_copy(update={"text": WordEncoder(width=64, depth=2, heads=4, length=8)})
+    encoder = build_text(words.text, ["a", "handwritten", "seven"])
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        encoder(encoder.tokens(["a handwritten seven"]))
+    found = text.of_text(words)
+    assert found.flops == counter.get_total_flops() - 2 * 4 * 8**2 * 64
+    with torch.device("meta"):
+        base = BertModel(BertConfig(), add_pooling_layer=False)
+    assert sum(p.numel() for p in base.parameters()) == sum(text.PUBLISHED["bert-base-uncased"])
+    assert text.of_text(NETWORKS["dit"]) == text.TextCost()
+
+
+def test_a_plan_counts_text_encoders():
+    """T5-XXL reads every caption that PixArt learns: two FLOPs a weight and token, 4.63 B weights."""
+    paper = params.load(ROOT / "params" / "paper.yaml")
+    system = "dit-text"
+    own = counted.of_network(paper.train.baselines[system].network, [4, 32, 32], 0)
+    [job] = [
+        job
+        for job in graph.jobs(paper, graph.targets(paper))
+        if (job.verb, job.names) == ("train", ("paper-dit-text-s0",))
+    ]
+    work = stage.Plan(paper, {"journeydb": 10}, 80e9)._train(job)
+    recipe = paper.train.baselines[system]
+    encoder = work.flops[0][1] / (recipe.batch * recipe.steps) - own.training_flops(recipe.checkpointing)
+    assert encoder == pytest.approx(2 * 4.63e9 * 120, rel=1e-3)
+    assert text.unknown(paper) == []
 
 
 def test_kept_bytes_of_two_layers():

@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 from rdm import params
+from rdm.params.schema import channels
 from rdm.plan import cost, counted
-from rdm.plan.stage import CHANNELS, Plan
+from rdm.plan.stage import Plan
 
 OTHERS = ("protocols.yaml", "claims.yaml")  # no experiments
 
@@ -23,7 +24,7 @@ def count(files):
         plan = Plan(experiment, {}, 0)
         for parameters in experiment.latents.values():
             data = experiment.data[parameters.data]
-            image = CHANNELS.get(data.source, 3), data.image_size
+            image = channels(data), data.image_size
             found[counted.autoencoder_key(parameters, *image)] = cost.of_autoencoder(parameters, *image)
         for system in experiment.systems:
             network, items = experiment.baseline(system).network, (plan.shape_of(system), plan.classes_of(system))

@@ -31,10 +31,10 @@ def plan(gpu: str, utilisation: float, items: tuple[str, ...], as_json: bool, pa
     """Say what an experiment costs before anything runs: jobs, GPU hours, disk, memory, stage by stage, and downloads.
 
     FLOPs are counted layer by layer; a multiply-add is two (DiT-XL/2 at 256 pixels: 118.6 G multiply-adds, 237.2
-    GFLOP). Hours are FLOPs over the GPU's peak, in the precision that `performance` asks for, times --utilisation. Of
-    the small classifiers nothing is counted. A training that does not fit on one GPU is dealt to the fewest that hold
-    it. `done` and `hours so far` are of results that are there already, on whatever device they were made. Where
-    benchmarks/gpu.py has run on this GPU, its numbers stand beside the plan's.
+    GFLOP). Hours are FLOPs over the GPU's peak, in the precision that `performance` asks for, times --utilisation. Text
+    encoders are reckoned from their sizes; of the small classifiers nothing is counted. A training that does not fit on
+    one GPU is dealt to the fewest that hold it. `done` and `hours so far` are of results that are there already, on
+    whatever device they were made. Where benchmarks/gpu.py has run on this GPU, its numbers stand beside the plan's.
     """
     from rdm.errors import UsageError
 
@@ -45,13 +45,15 @@ def plan(gpu: str, utilisation: float, items: tuple[str, ...], as_json: bool, pa
             raise UsageError(f"--items {item}: write DATASET=N, such as imagenet=1281167.")
         counts[name] = int(count)
     experiment = load_experiment(params_file)
-    from rdm.plan import downloads, measured, stage
+    from rdm.plan import downloads, measured, stage, text
 
     tables = {
         "stages": stage.table(experiment, counts, gpu, utilisation),
         "downloads": downloads.table(experiment),
         "measured": measured.table(gpu, utilisation),
     }
+    for folder in text.unknown(experiment):
+        click.echo(f"What the text encoder {folder} costs is not known and not counted.", err=True)
     if as_json:
         click.echo(json.dumps(tables, indent=1))
         return

@@ -20,6 +20,7 @@ from rdm.params.performance import Precision
 from rdm.params.sampler import Sampler
 from rdm.params.schema import channels
 from rdm.plan.counted import AutoencoderCost, NetworkCost, of_autoencoder, of_classifier, of_network
+from rdm.plan.text import of_text
 from rdm.provenance import graph
 from rdm.provenance.graph import Job
 
@@ -174,25 +175,35 @@ class Plan:
         if isinstance(entry, schema.PublishedBaseline):
             return Work(disk=4 * cost.parameters)
         precision = self.experiment.performance.train
-        flops = cost.training_flops(entry.checkpointing) * entry.batch * entry.steps
+        text = of_text(self.experiment.baseline(system).network)
+        flops = (cost.training_flops(entry.checkpointing) + text.flops) * entry.batch * entry.steps
         # autocast keeps the weights in bfloat16, too
-        state = (4 * COPIES + (2 if precision == "bfloat16" else 0)) * cost.parameters
+        cast = 2 if precision == "bfloat16" else 0
+        state = (4 * COPIES + cast) * cost.parameters + (4 + cast) * text.parameters
         memory = self._fit(state, cost.kept(precision, entry.checkpointing), entry.batch)
         return Work([(precision, flops)], 4 * cost.parameters * (1 + len(entry.snapshots)), *memory)
 
     def _sample(self, job: Job) -> Work:
         experiment, (system, _) = self.experiment, self.experiment.find_run(job.names[0])
         dataset, cost = experiment.data_of(system), self.cost_of(system)
+        text = of_text(experiment.baseline(system).network)
         samples = experiment.dealing(dataset).samples
         decoder = self.codec_cost(experiment.baseline(system).latents).decoder_flops
         samplers = [experiment.samplers[name] for name in experiment.samplers_of(system)]
         calls = sum(sampler.network_calls for sampler in samplers)
+        captions = sum(
+            1 if sampler.guidance == 1 else 2 for sampler in samplers
+        )  # and the empty one; once for all steps
         guides = sum(self._guide(system, sampler) for sampler in samplers)
         flops = [
-            (experiment.performance.sample, samples * (calls * cost.forward_flops + guides)),
+            (
+                experiment.performance.sample,
+                samples * (calls * cost.forward_flops + guides + captions * text.flops),
+            ),
             (experiment.performance.autoencoder, samples * len(samplers) * self._frames[dataset] * decoder),
         ]
-        return Work(flops, len(samplers) * samples * self._pixels(dataset), 4 * cost.parameters)
+        memory = 4 * (cost.parameters + text.parameters)
+        return Work(flops, len(samplers) * samples * self._pixels(dataset), memory)
 
     def _guide(self, system: str, sampler: Sampler) -> int:
         """FLOPs of the classifier that guides a sample: at each step forward, and back to its input."""
