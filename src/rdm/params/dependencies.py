@@ -81,8 +81,8 @@ def of_scoring(experiment: Experiment, score: str) -> Values:
     """One way of scoring, whatever is scored."""
     parameters = experiment.score[score]
     protocol = {"name": parameters.protocol, **experiment.protocols[score].model_dump()}
-    judged = {**of_data(experiment, parameters.data), "reference": parameters.reference}
-    return {"protocol": protocol, **judged, "judge": of_extractor(experiment, score)}
+    values = {"protocol": protocol, "reference": parameters.reference, **of_extractor(experiment, score)}
+    return values if experiment.judge(score) == score else values | {"judged": of_data(experiment, parameters.data)}
 
 
 def of_score(experiment: Experiment, run: str, sampler: str, score: str) -> Values:
