@@ -3,12 +3,24 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from rdm import paths
 from rdm.data.sources import open_images, open_videos
 from rdm.params.dependencies import of_published_score, of_sample, of_score, of_scoring, of_train
 from rdm.provenance.files import digest, write_json
 from rdm.provenance.manifest import Input, Recipe, build, read
+
+# what can be wrong with a score's file, and what is said of it
+SPOILT = pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda s: s.update(scoring_sha256="0" * 64), "another protocol or extractor"),
+        (lambda s: s["recipe"]["parameters"].update(seed=7), "made with other parameters"),
+        (lambda s: s["recipe"]["inputs"].update(samples="0" * 64), "is the score of earlier samples"),
+        (lambda s: s.pop("values"), "is damaged"),
+    ],
+)
 
 
 def with_seeds(experiment, seeds):

@@ -23,7 +23,7 @@ from rdm.tables.evidence import Comparison
 from rdm.tables.published import read_published
 from rdm.tables.render import to_csv, to_markdown
 from tests.conftest import CI, ROOT
-from tests.tables.handmade import write_published, write_scores, write_train
+from tests.tables.handmade import SPOILT, write_published, write_scores, write_train
 
 PUBLISHED = ROOT / "params" / "published.csv"
 CLAIMS = ROOT / "params" / "claims.yaml"
@@ -208,15 +208,7 @@ def test_one_seed_has_no_interval(tmp_path, monkeypatch):
     assert found["reason"] == "one seed has no interval"
 
 
-@pytest.mark.parametrize(
-    ("edit", "message"),
-    [
-        (lambda s: s.update(scoring_sha256="0" * 64), "another protocol or extractor"),
-        (lambda s: s["recipe"]["parameters"].update(seed=7), "made with other parameters"),
-        (lambda s: s["recipe"]["inputs"].update(samples="0" * 64), "is the score of earlier samples"),
-        (lambda s: s.pop("values"), "is damaged"),
-    ],
-)
+@SPOILT
 def test_scores_of_mixed_protocols_are_refused(file, three, edit, message):
     path = paths.score("ci-dit-s1", "guided", "ci")
     content = json.loads(path.read_text())

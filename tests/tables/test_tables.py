@@ -16,7 +16,7 @@ from rdm.tables.figures import draw_samples
 from rdm.tables.measured import Measured
 from rdm.tables.published import read_published
 from tests.conftest import ROOT, altered
-from tests.tables.handmade import write_floor, write_sample, write_scores
+from tests.tables.handmade import SPOILT, write_floor, write_sample, write_scores
 
 PUBLISHED = ROOT / "params" / "published.csv"
 EXAMPLE = ROOT / "results" / "example"
@@ -167,15 +167,7 @@ def test_verdicts():
     assert verdict(2.0, Measured((1.8,)), 0.15, True) == "reproduced"
 
 
-@pytest.mark.parametrize(
-    ("edit", "message"),
-    [
-        (lambda s: s.update(scoring_sha256="0" * 64), "another protocol or extractor"),
-        (lambda s: s["recipe"]["parameters"].update(seed=7), "made with other parameters"),
-        (lambda s: s["recipe"]["inputs"].update(samples="0" * 64), "is the score of earlier samples"),
-        (lambda s: s.pop("values"), "is damaged"),
-    ],
-)
+@SPOILT
 def test_scores_of_another_kind_are_refused(workspace, experiment, edit, message):
     path = paths.score("ci-dit-s0", "plain", "ci")
     score = json.loads(path.read_text())
