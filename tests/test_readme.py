@@ -2,10 +2,13 @@
 
 import json
 import re
+import runpy
 import shlex
 import shutil
+import subprocess
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import torch
@@ -28,23 +31,97 @@ def block(name):
     return re.search(rf"<!-- runs in tests/test_readme.py: {name} -->\n```\w+\n(.*?)```", README, re.DOTALL).group(1)
 
 
-PARTS = [("table1", "table1"), ("text", "table1"), ("table2", "table2"), ("claims", "claims")]
+EXAMPLES = runpy.run_path(str(ROOT / "workflow" / "scripts" / "example.py"))
 
 
-@pytest.mark.parametrize(("part", "name"), PARTS)
-def test_the_table_is_that_of_the_example(part, name):
+@pytest.mark.parametrize("part", EXAMPLES["PARTS"])
+def test_the_table_is_that_of_the_example(part):
     shown = re.search(rf"<!-- {part} -->\n(.*?)<!-- /{part} -->", README, re.DOTALL).group(1)
-    main, *text = re.split("\n(?=Text-to-image)|\nNot run:", (EXAMPLE / f"{name}.md").read_text())
-    assert shown.strip() == (text[0] if part == "text" else main).strip()
+    assert shown.strip() == EXAMPLES["shown"](part, EXAMPLE)
 
 
-def test_every_verb_and_run_it_names_exists():
-    experiment = params.load(ROOT / "params" / "digits.yaml")
-    for verb, argument in re.findall(r"^rdm (\w+) ?(digits-[\w-]+)?", README, re.MULTILINE):
-        assert CliRunner().invoke(main, [verb, "--help"]).exit_code == 0, verb
-        assert not argument or argument in experiment.runs
-    for target in re.findall(r"^make (\w+)", README, re.MULTILINE):
-        assert f"\n{target}:" in (ROOT / "Makefile").read_text()
+def cells(markdown):
+    """Of each row the cell below each heading."""
+    lines = [line for line in markdown.splitlines() if line.startswith("|")]
+    heading, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [dict(zip(heading, row, strict=True)) for row in rows]
+
+
+@pytest.mark.parametrize("part", ["table1", "text", "table2"])
+def test_a_narrower_table_is_the_whole_one_without_controls(part):
+    name, columns = EXAMPLES["PARTS"][part]
+    main, _, text = (EXAMPLE / f"{name}.md").read_text().partition("\nText-to-image")
+    whole = [row for row in cells(text if part == "text" else main) if "control" not in row["Method"]]
+    expected = [{column: row[column] for column in columns.split("|") if column in row} for row in whole]
+    assert cells(EXAMPLES["shown"](part, EXAMPLE)) == expected
+
+
+# what runs the commands that are neither of make nor of rdm
+RUN_BY = {
+    "snakemake --cores all --use-singularity results/table1.csv": (
+        "workflow/test_containers.py: test_the_promised_command"
+    ),
+    "snakemake results/table1.csv --configfile params/paper.yaml --workflow-profile workflow/profiles/slurm": (
+        "workflow/test_slurm.py: test_jobs_run_in_their_partition_with_a_gpu_each"
+    ),
+    "snakemake results/table1.csv --configfile params/paper.yaml --workflow-profile workflow/profiles/kubernetes": (
+        "workflow/test_kubernetes.py: test_the_profile_plans_the_same_jobs"
+    ),
+    "export": "workflow/test_kubernetes.py: bucket",
+    "dvc repro --all-pipelines": "workflow/test_dvc.py: pulled",
+    "dvc repro": "workflow/test_dvc.py: test_dvc_repro_is_table_1",
+    "dvc exp run": "workflow/test_dvc.py: test_what_snakemake_made_is_made_no_more",
+    "dvc metrics diff": "workflow/test_dvc.py: test_what_snakemake_made_is_made_no_more",
+    "dvc plots show": "workflow/test_dvc.py: test_what_snakemake_made_is_made_no_more",
+    "dvc remote": "workflow/test_dvc.py: test_an_s3_compatible_remote",
+    "dvc push": "workflow/test_dvc.py: test_an_s3_compatible_remote",
+    "pip install -e .[tensorboard]": "train/test_trackers.py: test_",
+    "tensorboard": "train/test_trackers.py: test_",
+    "source .venv/bin/activate": None,
+}
+
+
+def commands():
+    """Every command of the blocks that no test runs as they are: the words of each."""
+    for named, text in re.findall(r"(<!-- runs in .*-->\n)?```sh\n(.*?)```", README, re.DOTALL):
+        lines = [] if named else text.replace("\\\n", " ").splitlines()
+        yield from filter(None, (tuple(shlex.split(line, comments=True)) for line in lines))
+
+
+@pytest.mark.parametrize("words", list(commands()), ids=" ".join)
+def test_every_command_is_one(words, tmp_path, monkeypatch):
+    """Those of rdm are read, option by option; those of make are planned; the others are run by other tests."""
+    program, *arguments = words
+    if program == "make":
+        subprocess.run(["make", "--dry-run", *arguments], cwd=ROOT, check=True, capture_output=True)
+    elif program == "rdm":
+        group, context = main, None
+        while isinstance(group, click.Group) and arguments and not arguments[0].startswith("-"):
+            _, group, arguments = group.resolve_command(context or click.Context(main), arguments)
+        if arguments != ["--help"]:
+            group.make_context(" ".join(words), arguments)
+        experiment = params.load(ROOT / "params" / "digits.yaml")
+        assert all(word in experiment.runs for word in words if re.fullmatch(r"digits-\S+-s\d", word))
+    else:
+        [where] = [test for start, test in RUN_BY.items() if " ".join(words).startswith(start)][:1]
+        if where is not None:
+            file, name = where.split(": ")
+            assert f"def {name}" in (ROOT / "tests" / file).read_text()
+
+
+def test_its_pieces_of_parameter_files_are_valid(write_params):
+    """Put into the smallest experiment, whose clips are called ucf and have no row DIGAN yet."""
+    [performance, published] = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+
+    def change(content):
+        content.update(yaml.safe_load(performance))
+        more = yaml.safe_load(published.replace("ucf101", "ucf"))
+        content["published"] = more["published"]
+        content["tables"]["table2"]["rows"] += more["tables"]["table2"]["rows"]
+
+    experiment = params.load(write_params(change))
+    assert experiment.performance.compile
+    assert "digan" in experiment.published
 
 
 def test_the_benchmark_is_that_of_its_file():
