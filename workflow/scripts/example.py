@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 RESULTS, EXAMPLE, README = Path("results"), Path("results/example"), Path("README.md")
-# the parts of the README that show a table, of which file each is, and which columns of it, if it has them, fit on a screen; None: all
+# the parts of the README that show a table: of which file, and which columns of it, if it has them; None: all
 PARTS = {
     "table1": ("table1", "Method|FID paper|FID ours|sFID paper|sFID ours|IS paper|IS ours|FID − control"),
     "text": (
