@@ -75,8 +75,8 @@ RUN_BY = {
     "dvc plots show": "workflow/test_dvc.py: test_what_snakemake_made_is_made_no_more",
     "dvc remote": "workflow/test_dvc.py: test_an_s3_compatible_remote",
     "dvc push": "workflow/test_dvc.py: test_an_s3_compatible_remote",
-    "pip install -e .[tensorboard]": "train/test_trackers.py: test_",
-    "tensorboard": "train/test_trackers.py: test_",
+    "pip install -e .[tensorboard]": None,  # over the network
+    "tensorboard": "train/test_trackers.py: test_tensorboard_shows_log_rates_and_gates",
     "source .venv/bin/activate": None,
 }
 

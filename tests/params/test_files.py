@@ -139,7 +139,7 @@ def test_every_shipped_file_is_valid(name):
         (lambda c: c["data"]["sky"].update(digits=[]), "data.sky.*digits"),
         (lambda c: c["data"].update(ucf=VIDEOS), "its reference is the test split, 'ucf' has none"),
         (lambda c: c["data"].update(ucf=VIDEOS | {"stride": 3}), "stride 1, .*of 'ucf' have 4, 3, first"),
-        (lambda c: c["data"].update(ucf=VIDEOS | {"labelled": False}), "has no labels that a classifier could learn"),
+        (lambda c: c["data"].update(ucf=VIDEOS | {"labelled": False}), "ucf-clips.*has no labels that a classifier"),
         (lambda c: c["data"]["ucf"].update(cell=3), "image_size: 16 is not a multiple of 6"),
         (lambda c: c["data"]["ucf"].update(frames=1), "data.ucf.*frames"),
         (
@@ -252,6 +252,16 @@ def test_a_gated_system_gets_an_unsupervised_twin(experiment):
 def test_an_unknown_run_is_answered_with_the_nearest(experiment):
     with pytest.raises(UsageError, match="did you mean 'ci-dit-s0'"):
         experiment.find_run("ci-dit-s9")
+
+
+def test_a_borrowed_classifier_needs_no_labels(write_params):
+    """Of the set that it judges; of its own it does."""
+
+    def change(content):
+        videos = VIDEOS | {"test": "y"}
+        content["data"].update(ucf=videos, sky=videos | {"labelled": False})
+
+    assert params.load(write_params(change)).extractor("sky-clips").kind == "classifier"
 
 
 def leaves(value, path=()):

@@ -82,6 +82,17 @@ def test_a_plan_counts_text_encoders():
     assert text.unknown(paper) == []
 
 
+def test_an_unknown_text_encoder_is_said_to_be_uncounted(write_params):
+    """On stderr, and once; all else is counted."""
+
+    def change(content):
+        content["train"]["baselines"]["dit-text"]["network"]["text"] = {"weights": "mine", "width": 8, "length": 8}
+
+    done = CliRunner().invoke(main, ["plan", "--params", str(write_params(change))])
+    assert done.exit_code == 0
+    assert done.stderr.count("the text encoder mine costs is not known and not counted") == 1
+
+
 def test_kept_bytes_of_two_layers():
     """A linear layer keeps its input, a GELU its own; the weights are not counted."""
     with torch.device("meta"):

@@ -22,9 +22,9 @@ PARTS = {
 
 
 def shown(part: str, folder: Path = EXAMPLE) -> str:
-    """What the README shows in this part: a table of the example with the columns that fit, and the notes below it.
+    """What the README shows in this part: a table of the example.
 
-    Rows of ungated controls are left out where their difference is a column.
+    Whole, with its notes; or the columns that fit, without notes and without the rows of ungated controls.
     """
     name, columns = PARTS[part]
     main, *text = re.split("\n(?=Text-to-image)|\nNot run:", (folder / f"{name}.md").read_text())

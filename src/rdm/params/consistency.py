@@ -177,7 +177,7 @@ def _check_extractor(where: str, experiment: Experiment, name: str) -> None:
         raise ParameterError(f"{where}.extractor.kind: protocol {score.protocol!r} is for {protocol.extractor!r}.")
     if kind != "classifier" and channels(data) == 1:
         raise ParameterError(f"{where}.extractor.kind: {kind} is for photographs; {score.data!r} is greyscale.")
-    if kind == "classifier" and isinstance(data, VideosData) and not data.labelled:
+    if kind == "classifier" and judge == name and isinstance(data, VideosData) and not data.labelled:
         raise ParameterError(f"{where}.extractor.kind: {score.data!r} has no labels that a classifier could learn.")
 
 

@@ -82,6 +82,7 @@ def of_scoring(experiment: Experiment, score: str) -> Values:
     parameters = experiment.score[score]
     protocol = {"name": parameters.protocol, **experiment.protocols[score].model_dump()}
     values = {"protocol": protocol, "reference": parameters.reference, **of_extractor(experiment, score)}
+    # the extractor's data are those that it judges, unless it is another score's
     return values if experiment.judge(score) == score else values | {"judged": of_data(experiment, parameters.data)}
 
 

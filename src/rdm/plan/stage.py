@@ -191,15 +191,11 @@ class Plan:
         decoder = self.codec_cost(experiment.baseline(system).latents).decoder_flops
         samplers = [experiment.samplers[name] for name in experiment.samplers_of(system)]
         calls = sum(sampler.network_calls for sampler in samplers)
-        captions = sum(
-            1 if sampler.guidance == 1 else 2 for sampler in samplers
-        )  # and the empty one; once for all steps
+        # read once for all steps, with guidance the empty one, too
+        captions = sum(1 if sampler.guidance == 1 else 2 for sampler in samplers)
         guides = sum(self._guide(system, sampler) for sampler in samplers)
         flops = [
-            (
-                experiment.performance.sample,
-                samples * (calls * cost.forward_flops + guides + captions * text.flops),
-            ),
+            (experiment.performance.sample, samples * (calls * cost.forward_flops + guides + captions * text.flops)),
             (experiment.performance.autoencoder, samples * len(samplers) * self._frames[dataset] * decoder),
         ]
         memory = 4 * (cost.parameters + text.parameters)

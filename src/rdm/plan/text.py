@@ -24,7 +24,7 @@ class TextCost:
     """parameters: numbers that are held. flops: of one caption; a multiply-add counts as two."""
 
     parameters: int = 0
-    flops: float = 0
+    flops: int = 0
 
 
 def of_text(network: schema.Network) -> TextCost:
