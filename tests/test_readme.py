@@ -95,11 +95,11 @@ def test_every_command_is_one(words, tmp_path, monkeypatch):
     if program == "make":
         subprocess.run(["make", "--dry-run", *arguments], cwd=ROOT, check=True, capture_output=True)
     elif program == "rdm":
-        group, context = main, None
-        while isinstance(group, click.Group) and arguments and not arguments[0].startswith("-"):
-            _, group, arguments = group.resolve_command(context or click.Context(main), arguments)
+        command, context = main, click.Context(main, info_name="rdm", **main.context_settings)
+        while isinstance(command, click.Group) and arguments and not arguments[0].startswith("-"):
+            _, command, arguments = command.resolve_command(context, arguments)
         if arguments != ["--help"]:
-            group.make_context(" ".join(words), arguments)
+            command.make_context(" ".join(words), arguments, parent=context)
         experiment = params.load(ROOT / "params" / "digits.yaml")
         assert all(word in experiment.runs for word in words if re.fullmatch(r"digits-\S+-s\d", word))
     else:
