@@ -25,7 +25,7 @@ from typing import Any
 
 import diffusers
 import torch
-from gpu_work import FAST, FULL, ROOT, SAMPLED, STEPS, TINY, Bench, Call, Pair, Scale
+from gpu_work import AT_ONCE, FAST, FULL, ROOT, SAMPLED, STEPS, TINY, Bench, Call, Pair, Scale
 from timing import device_name, paired, ratio
 
 from rdm.errors import UsageError
@@ -118,7 +118,7 @@ def _rows(pair: Pair, bench: Bench, batches: dict[str, int], seconds: dict[str, 
 
 def _items(work: str, batch: int) -> float:
     """Whole images or clips in a call."""
-    return batch * SAMPLED / STEPS if work == "sample" else batch
+    return batch * {"sample": SAMPLED / STEPS, "encode": 1}.get(work, AT_ONCE)
 
 
 def ceilings(scale: Scale, device: torch.device) -> dict[str, float]:

@@ -32,6 +32,7 @@ FAST = Performance(train="bfloat16", sample="bfloat16", autoencoder="bfloat16", 
 GATES = Gates(learning_rate=1e-6, supervision=None)
 SUPERVISED = GATES.model_copy(update={"supervision": Supervision()})
 SAMPLED, STEPS = 5, 250  # so many steps are timed of so many: one takes as long as any other
+AT_ONCE = 3  # steps of training in one call: what is drawn for one is drawn while the GPU is at the one before
 Call = Callable[[], object]
 
 
@@ -60,6 +61,11 @@ class Pair:
     work: str
     makers: dict[str, Callable[[int], Call]]
     batches: tuple[int, int]
+
+
+def repeated(step: Call) -> Call:
+    """Some steps in a row, as a training makes them."""
+    return lambda: [step() for _ in range(AT_ONCE)]
 
 
 class Bench:
@@ -103,7 +109,7 @@ class Bench:
         job = loop.Job(*what, spread, FAST)
         state, data = loop.begin(network, job, self.device)
         process = forward_process(job.diffusion)
-        return lambda: loop._step(state, job, process, data)
+        return repeated(lambda: loop._step(state, job, process, data))
 
     def draw(self, denoise: Callable[..., Tensor], batch: int) -> Call:
         """`rdm sample`'s batch, a few of its steps."""
@@ -134,7 +140,7 @@ class Bench:
             return encoding(peer, self.autoencoder, self.size, self.device, batch)
         kind = "DiT" if work == "sample" else work
         what = self.networks[kind], *self.items[kind], self.device
-        return self.draw(sampling(peer, *what), batch) if work == "sample" else training(peer, *what, batch)
+        return self.draw(sampling(peer, *what), batch) if work == "sample" else repeated(training(peer, *what, batch))
 
     def ours(self, work: str) -> Callable[[int], Call]:
         """What stands against the peers; of the transformers, gated, as Table 1 and 2 train them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -20,8 +21,7 @@ def variational_bound(
     KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t)); at t = 0 the likelihood of x_0 in bins of 2/255, as in the official
     code. latents, noisy, epsilon, fraction: (B, [T,] C, h, w). timesteps: int64 (B,). Returns (B,).
     """
-    # indexed where the timesteps are: to fetch them from a GPU would wait for it
-    picked = [table.to(latents)[timesteps] for table in _tables(process)]
+    picked = [table[timesteps] for table in _tables(process, latents.device, latents.dtype)]
     own = [values.view(-1, *[1] * (latents.ndim - 1)) for values in picked]
     alpha, of_clean, of_noisy, smallest, largest = own
     clean = (noisy - (1 - alpha).sqrt() * epsilon) / alpha.sqrt()
@@ -51,15 +51,16 @@ def step_variance(steps: DDPMScheduler, timestep: Tensor, fraction: Tensor) -> T
     return variance
 
 
-def _tables(process: DDIMScheduler) -> tuple[Tensor, ...]:
-    """By timestep, float64: cumulative alpha; the posterior mean's weights of x_0 and x_t; log beta~ and log beta."""
+@functools.lru_cache(maxsize=1)  # to send them to a GPU anew would wait for it at every step
+def _tables(process: DDIMScheduler, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """By timestep: cumulative alpha; the posterior mean's weights of x_0 and x_t; log beta~ and log beta."""
     beta = process.betas.double()
     alpha = torch.cumprod(1 - beta, 0)
     before = torch.cat([torch.ones(1, dtype=torch.float64), alpha[:-1]])
     posterior = beta * (1 - before) / (1 - alpha)
     posterior[0] = posterior[1]  # it is 0, whose logarithm is not finite
     of_clean, of_noisy = beta * before.sqrt() / (1 - alpha), (1 - before) * (1 - beta).sqrt() / (1 - alpha)
-    return alpha, of_clean, of_noisy, posterior.log(), beta.log()
+    return tuple(t.to(device, dtype) for t in (alpha, of_clean, of_noisy, posterior.log(), beta.log()))
 
 
 def _log_likelihood(values: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:

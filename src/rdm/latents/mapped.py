@@ -42,10 +42,7 @@ class MappedLatents:
 
     def __getitem__(self, items: Tensor) -> Tensor:
         """The latents of `items`, int64 (n,) on the CPU."""
-        batch = torch.from_numpy(self.gather(items.numpy()))
-        if self.device.type == "cuda":  # the copy waits for nothing, and nothing for it but what needs it
-            batch = batch.pin_memory().to(self.device, non_blocking=True)
-        return self._normalise(batch.to(self.device))
+        return self._normalise(sent(torch.from_numpy(self.gather(items.numpy())), self.device))
 
     def gather(self, items: np.ndarray) -> np.ndarray:
         """As they are stored; overwritten by the next call. Read in the files' order, in which a disk is fastest."""
@@ -87,6 +84,11 @@ class MappedLatents:
 
 
 Stored: TypeAlias = Tensor | MappedLatents
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """On the device. The copy to a GPU waits for nothing that it is at, and nothing for it but what needs it."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def place(device: torch.device, latents: Stored, spread: Stored | None) -> tuple[Stored, Stored | None]:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from rdm.diffusion.process import forward_process, training_loss
 from rdm.distributed import average, own_rows
 from rdm.errors import RdmError
-from rdm.latents.mapped import Stored, place
+from rdm.latents.mapped import MappedLatents, Stored, place, sent
 from rdm.models.gates import gate_parameters
 from rdm.models.sensitivity import States, record_states
 from rdm.models.supervision import (
@@ -207,7 +207,8 @@ def _backward(model: nn.Module, loss: Tensor, states: States | None, supervision
 def draw_batch(job: Job, data: Items, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Latents, noise, timesteps and labels (some dropped to the null label) of a step: a function of (stream, step).
 
-    Of several processes, each draws the whole batch and keeps its own rows.
+    Of several processes, each draws the whole batch and keeps its own rows. On a GPU nothing waits here for the step
+    before: what is drawn is drawn while that is computed.
     """
     latents, labels, spread = data
     batch, random = job.optimisation.batch, generator(job.stream, "step", step)
@@ -218,17 +219,18 @@ def draw_batch(job: Job, data: Items, step: int) -> tuple[Tensor, Tensor, Tensor
         torch.rand(batch, generator=random) < job.optimisation.label_dropout,
     )
     rows = own_rows(batch)
-    items, *others = (values[rows] for values in drawn)
-    noise, timesteps, dropped = (values.to(latents.device) for values in others)
-    chosen = latents[items]
+    device = latents.device
+    items, noise, timesteps, dropped = (sent(values[rows], device) for values in drawn)
+    read = drawn[0][rows] if isinstance(latents, MappedLatents) else items
+    chosen = latents[read]
     if spread is not None:  # drawn last: whoever has none sees the same noise
-        around = torch.randn(batch, *latents.shape[1:], generator=random)[rows].to(latents.device)
-        chosen = chosen.float() + spread[items].float() * around
+        around = sent(torch.randn(batch, *latents.shape[1:], generator=random)[rows], device)
+        chosen = chosen.float() + spread[read].float() * around
     given = labels[items]
     if labels.ndim == 3:  # one of the captions of each
-        which = torch.randint(labels.shape[1], (batch,), generator=random)[rows].to(labels.device)
-        given = given[torch.arange(len(which), device=labels.device), which]
-    null = torch.as_tensor(job.null_label, device=labels.device)
+        which = sent(torch.randint(labels.shape[1], (batch,), generator=random)[rows], device)
+        given = given[torch.arange(len(which), device=device), which]
+    null = sent(torch.as_tensor(job.null_label), device)
     return chosen, noise, timesteps, torch.where(dropped.view(-1, *[1] * (given.ndim - 1)), null, given)
 
 
