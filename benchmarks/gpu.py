@@ -66,10 +66,10 @@ def timed(pair: Pair, batches: dict[str, int], bench: Bench) -> dict[str, list[f
         calls[name] = _within_memory(name, build())
         calls[name]()  # compiled, and its memory taken
     started = time.perf_counter()
-    paired(pair.work, calls, 1)
+    paired(pair.work, calls, 1, warm_up=0)
     seconds = bench.scale.seconds * (3 if pair.work == "gates" else 1)  # half a percent is to be seen there
     rounds = int(seconds / (time.perf_counter() - started))
-    return paired(f"{pair.work}: {', '.join(calls)}", calls, min(max(rounds, 5), 60))
+    return paired(f"{pair.work}: {', '.join(calls)}", calls, min(max(rounds, 5), 60), warm_up=0)
 
 
 def _within_memory(name: str, call: Callable[[], Any]) -> Callable[[], Any]:
@@ -191,32 +191,16 @@ def main(arguments: list[str] | None = None) -> None:
         torch.compile = functools.partial(torch.compile, backend="eager")  # type: ignore[assignment]
     bench = Bench(FULL if full else TINY, device)
     name = device_name(device)
-    rows: list[dict[str, Any]] = []
-    top = ceilings(bench.scale, device)
-    for pair in bench.pairs():
-        failed = None
-        try:
-            if time.monotonic() - started > 60 * options.minutes:
-                raise TimeoutError(f"not begun within {options.minutes} minutes")
-            rows += measured(pair, bench)
-        except Exception as error:  # one row's failure is that row's
-            reason = " ".join(str(error).split())[:300]
-            failed = {
-                "work": pair.work,
-                "contestant": ", ".join(pair.makers),
-                "failed": f"{type(error).__name__}: {reason}",
-            }
-        if failed:
-            rows.append(dict.fromkeys(ROW) | failed)
-    result = {
+    model = re.search(r"[ABH]\d{3}", name)
+    slug = model[0].lower() if model and full else "-".join(re.findall(r"\w+", name.lower()))
+    path = options.out or (ROOT / "benchmarks" / "results" / f"gpu-{slug}.json" if full else None)
+    result: dict[str, Any] = {
         "device": name,
         "shapes": "full" if full else "tiny",
         "parameters": bench.scale.file,
         "performance": FAST.model_dump(),
-        "ceilings": top,
-        "rows": rows,
-        "targets": verdicts(rows, name),
-        "seconds": round(time.monotonic() - started),
+        "ceilings": ceilings(bench.scale, device),
+        "rows": [],
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
@@ -224,13 +208,29 @@ def main(arguments: list[str] | None = None) -> None:
             "diffusers": diffusers.__version__,
         },
     }
+    for pair in bench.pairs():
+        late = time.monotonic() - started > 60 * options.minutes
+        result["rows"] += [failure(pair, f"not begun within {options.minutes} minutes")] if late else tried(pair, bench)
+        result["targets"] = verdicts(result["rows"], name)
+        result["seconds"] = round(time.monotonic() - started)
+        if path is not None:  # after every pair: what has been measured outlasts a run that is killed
+            path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(markdown(result))
-    model = re.search(r"[ABH]\d{3}", name)
-    slug = model[0].lower() if model and full else "-".join(re.findall(r"\w+", name.lower()))
-    path = options.out or (ROOT / "benchmarks" / "results" / f"gpu-{slug}.json" if full else None)
     if path is not None:
-        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         print(path)
+
+
+def tried(pair: Pair, bench: Bench) -> list[dict[str, Any]]:
+    """A pair's rows; or one that says why there are none, which is no reason to stop."""
+    try:
+        return measured(pair, bench)
+    except Exception as error:
+        return [failure(pair, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")]
+
+
+def failure(pair: Pair, reason: str) -> dict[str, Any]:
+    """A row without numbers."""
+    return dict.fromkeys(ROW) | {"work": pair.work, "contestant": ", ".join(pair.makers), "failed": reason}
 
 
 if __name__ == "__main__":
