@@ -31,13 +31,16 @@ Shape = list[int]
 @contextmanager
 def as_usual() -> Iterator[None]:
     """PyTorch's own settings: rdm's, which make a run repeat itself, may cost a peer time."""
+    attentions = torch.backends.cuda.enable_mem_efficient_sdp, torch.backends.cuda.enable_cudnn_sdp
     torch.use_deterministic_algorithms(False)
-    torch.backends.cuda.enable_mem_efficient_sdp(True)
+    for attention in attentions:
+        attention(True)
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.backends.cuda.enable_mem_efficient_sdp(False)
+        for attention in attentions:
+            attention(False)
 
 
 def denoiser(network: schema.DiT | schema.UNet, shape: Shape, classes: int) -> tuple[nn.Module, Callable[..., Tensor]]:

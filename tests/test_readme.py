@@ -229,6 +229,18 @@ def test_the_benchmark_of_scores_is_that_of_its_file():
         assert f"{expected}{1 / row['ratio']:.2f} |" in shown, expected
 
 
+def test_the_benchmark_of_a_gpu_is_that_of_its_file():
+    content = json.loads((ROOT / "benchmarks" / "results" / "gpu-h200.json").read_text())
+    shown = re.search(r"<!-- benchmark of a GPU -->\n(.*?)<!-- /benchmark", README, re.DOTALL).group(1)
+    measured = [row for row in content["rows"] if not row["failed"]]
+    assert len(measured) == 2 * (shown.count("\n") - 2)
+    for ours, peer in zip(measured[::2], measured[1::2], strict=True):
+        of_peer = f"{peer['contestant']} | {peer['batch']} | {peer['per_second']:.1f} | {1 / ours['time_ratio']:.2f} |"
+        assert f"| {ours['batch']} | {ours['per_second']:.1f} | {of_peer}" in shown, of_peer
+    wanted = {target["work"]: target["target"] for target in content["targets"]}
+    assert all(f"{wanted[work]:g} |" in shown for work in ("DiT", "Latte", "U-Net", "encode", "sample"))
+
+
 def test_every_path_it_names_exists():
     for path in re.findall(r"`((?:params|src|results/example|tests|workflow|benchmarks)/[\w./]*)`", README):
         assert path.endswith("/mine.py") or (ROOT / path).exists(), path  # what a reader would add

@@ -4,6 +4,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from rdm.runtime import choose_device
 
 PROGRAM = """
 import resource, torch
@@ -26,3 +29,26 @@ def test_freed_memory_is_kept():
     }
     assert faults[""] > 5 * 16_000
     assert faults["keep_memory()"] < 1_000
+
+
+def test_a_gpu_is_named_with_its_number(monkeypatch):
+    """torch.cuda.set_device takes no `cuda` alone, as an H200 showed; of a GPU that is not here, a stand-in."""
+    made, chosen = torch.empty, []
+
+    class There:
+        device = torch.device("cuda", 0)
+
+    monkeypatch.setattr(torch, "empty", lambda *size, device=None: There() if device == "cuda" else made(*size))
+    monkeypatch.setattr(
+        torch.cuda, "set_device", lambda device: chosen.append(torch.cuda._utils._get_device_index(device))
+    )
+    assert choose_device("cuda") == torch.device("cuda", 0)
+    assert chosen == [0]
+
+
+def test_what_does_not_repeat_itself_is_off():
+    """Attention's backward passes in cuDNN and in memory-efficient kernels."""
+    choose_device("cpu")
+    assert torch.are_deterministic_algorithms_enabled()
+    assert not torch.backends.cuda.mem_efficient_sdp_enabled()
+    assert not torch.backends.cuda.cudnn_sdp_enabled()

@@ -51,7 +51,8 @@ def choose_device(name: str) -> torch.device:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.enable_mem_efficient_sdp(False)  # its backward pass does not repeat itself
+    for attention in (torch.backends.cuda.enable_mem_efficient_sdp, torch.backends.cuda.enable_cudnn_sdp):
+        attention(False)  # whose backward pass does not repeat itself
     if re.fullmatch(DEVICE, name) is None:
         raise UsageError(f"device: {name!r} is not known; choose auto, cpu, mps, cuda or cuda:N.")
     if name == "auto":
@@ -65,7 +66,7 @@ def choose_device(name: str) -> torch.device:
             f"device: {name!r} is not available here (torch sees {torch.cuda.device_count()} CUDA GPUs); run this "
             "where it is, or set `device: auto`, or `device: cpu` if it may take that long."
         ) from None
-    device = torch.device(name)
+    device = torch.empty(0, device=name).device  # with the number of the GPU, which `cuda` does not say
     if device.type == "cuda":
         torch.cuda.set_device(device)  # torch-fidelity takes the current one
     return device

@@ -15,12 +15,14 @@ def gpu(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     monkeypatch.setattr(torch, "compile", torch.compile)
     monkeypatch.setenv("CXX", "true")  # nothing is compiled to machine code
-    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cuda.mem_efficient_sdp_enabled()
+    cuda = torch.backends.cuda
+    before = torch.are_deterministic_algorithms_enabled(), cuda.mem_efficient_sdp_enabled(), cuda.cudnn_sdp_enabled()
     import gpu
 
     yield gpu
     torch.use_deterministic_algorithms(before[0])
-    torch.backends.cuda.enable_mem_efficient_sdp(before[1])
+    cuda.enable_mem_efficient_sdp(before[1])
+    cuda.enable_cudnn_sdp(before[2])
     for name in ("gpu", "gpu_work", "peers", "gates", "timing"):
         sys.modules.pop(name, None)
 
