@@ -45,7 +45,7 @@ def test_a_page_is_its_cells_and_notes():
     """Whatever they hold; nothing of it becomes markup, but for `code`."""
     cells = pd.DataFrame({"Method": ["<b>A & B</b>", "C"], "FID": ["1.0 ± 0.1", ""], "Origin": ["run", "quoted"]})
     appendix = pd.DataFrame({"Method": ["D"], "FID": ["2"]})
-    text = to_html(Page(cells, ["Ours < theirs: `a_b`."], ("Quoted:", appendix)), "Table <1>")
+    text = to_html(Page(cells, ["Ours < theirs: `a_b`."], ("Quoted, from <one>: `c`.", appendix)), "Table <1>")
     page = Parsed(text)
     assert page.rows == [
         ["Method", "FID", "Origin"], ["<b>A & B</b>", "1.0 ± 0.1", "run"], ["C", "", "quoted"],
@@ -54,6 +54,8 @@ def test_a_page_is_its_cells_and_notes():
     assert page.kinds == [None, None, "quoted", None, None]
     assert page.notes == ["Ours < theirs: a_b."]
     assert "<code>a_b</code>" in text
+    assert "<h2>Quoted</h2>\n<p>From &lt;one&gt;: <code>c</code>.</p>\n<table>" in text
+    assert "<h2>Quoted</h2>\n<table>" in to_html(Page(cells, [], ("Quoted:", appendix)), "")
     assert "<title>Table &lt;1&gt;</title>" in text
     assert page.loads == page.open == []
 

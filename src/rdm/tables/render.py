@@ -23,7 +23,7 @@ td { white-space: nowrap; background: #fff }
 .text { text-align: left; white-space: normal; min-width: 4.5rem } .long { white-space: normal; min-width: 11rem }
 .name { position: sticky; left: 0 } .quoted { color: #6b7480 }
 tbody tr:hover td { background: #f6f8fa }
-li { max-width: 60rem } code { background: #eef1f4; padding: 0 .2em }
+li, p { max-width: 60rem } code { background: #eef1f4; padding: 0 .2em }
 """
 
 
@@ -65,7 +65,7 @@ def to_html(page: Page, title: str) -> str:
     body = f"<h1>{escape(title)}</h1>\n{_html(page.cells)}<ul>\n{notes}</ul>\n"
     if page.appendix is not None:
         heading, cells = page.appendix
-        body += f"<h2>{escape(heading)}</h2>\n{_html(cells)}"
+        body += f"{_heading(heading)}{_html(cells)}"
     head = f'<meta charset="utf-8">\n<title>{escape(title)}</title>\n<style>\n{STYLE}</style>'
     return f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{body}</body>\n</html>\n'
 
@@ -113,6 +113,13 @@ def _html(table: pd.DataFrame) -> str:
     lines = ['<tr class="quoted">' if "quoted" in texts else "<tr>" for texts in table.to_numpy()]
     rows = "".join(f"{line}{row('td', texts)}</tr>\n" for line, texts in zip(lines, table.to_numpy(), strict=True))
     return f"<table>\n<thead><tr>{row('th', table.columns)}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n"
+
+
+def _heading(text: str) -> str:
+    """Its first words as a heading; the rest, if there is any, as a paragraph."""
+    title, rest = re.split(r"[,:.]\s*", f"{text},", maxsplit=1)
+    rest = rest.removesuffix(",")
+    return f"<h2>{escape(title)}</h2>\n" + (f"<p>{_code(escape(rest[0].upper() + rest[1:]))}</p>\n" if rest else "")
 
 
 def _code(text: str) -> str:
