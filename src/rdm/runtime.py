@@ -60,13 +60,12 @@ def choose_device(name: str) -> torch.device:
     if name == "cuda" and "LOCAL_RANK" in os.environ:  # one of several processes, a GPU each
         name = f"cuda:{os.environ['LOCAL_RANK']}"
     try:
-        torch.empty(1, device=name)
+        device = torch.empty(1, device=name).device  # with the number of the GPU, which `cuda` does not say
     except (RuntimeError, AssertionError):
         raise UsageError(
             f"device: {name!r} is not available here (torch sees {torch.cuda.device_count()} CUDA GPUs); run this "
             "where it is, or set `device: auto`, or `device: cpu` if it may take that long."
         ) from None
-    device = torch.empty(0, device=name).device  # with the number of the GPU, which `cuda` does not say
     if device.type == "cuda":
         torch.cuda.set_device(device)  # torch-fidelity takes the current one
     return device
