@@ -131,7 +131,7 @@ def test_a_table(tmp_path, monkeypatch):
     table, digits = ROOT / "results" / "example" / "table1.csv", ROOT / "params" / "digits.yaml"
     graph = check_crate(export(table, "--row", "Neural-RDM-F", params=digits))
     [action] = [entity for entity in graph.values() if entity.get("result") == {"@id": "results/table1.csv"}]
-    assert len(action["object"]) == 6  # three seeds, gated and control
+    assert len(action["object"]) == 12  # three seeds, gated and control, from labels and from text
     quoted = ("--row", "BigGAN-deep", "--column", "FID paper")
     shutil.rmtree("crate")
     graph = check_crate(export(table, *quoted, params=digits))
