@@ -176,8 +176,8 @@ def test_scoring_digits_runs(workspace, monkeypatch):
     [printed] = run_lines(command.replace("digits-dit", "ci-dit").replace("--protocol digits", "--protocol ci"))
     score = json.loads(paths.score("ci-dit-s0", "plain", "ci").read_text())["values"]
     assert f"{score['fid']['value']:.6g}" in printed
-    lines = README.partition("## Score anything")[2].partition("accuracy")
-    shown = re.findall(r"^(\w+) +([\d.]+) +[\d.]+ ", "".join(lines[:2]) + lines[2].partition("\n\n")[0], re.MULTILINE)
+    table = README.partition("## Score anything")[2].partition("metric ")[2].partition("\n\n")[0]
+    shown = re.findall(r"^(\w+) +([\d.]+) +[\d.]+ ", table, re.MULTILINE)
     example = json.loads((EXAMPLE / "score" / "digits-dit-s0" / "plain" / "digits.json").read_text())
     assert dict(shown) == {name: f"{found['value']:.6g}" for name, found in example["values"].items()}
 

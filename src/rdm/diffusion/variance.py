@@ -53,7 +53,10 @@ def step_variance(steps: DDPMScheduler, timestep: Tensor, fraction: Tensor) -> T
 
 @functools.lru_cache(maxsize=1)  # to send them to a GPU anew would wait for it at every step
 def _tables(process: DDIMScheduler, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, ...]:
-    """By timestep: cumulative alpha; the posterior mean's weights of x_0 and x_t; log beta~ and log beta."""
+    """By timestep: cumulative alpha; the posterior mean's weights of x_0 and x_t; log beta~ and log beta.
+
+    Computed in float64 on the CPU; `dtype` on `device`, each (timesteps,).
+    """
     beta = process.betas.double()
     alpha = torch.cumprod(1 - beta, 0)
     before = torch.cat([torch.ones(1, dtype=torch.float64), alpha[:-1]])

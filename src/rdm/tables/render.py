@@ -117,8 +117,7 @@ def _html(table: pd.DataFrame) -> str:
 
 def _heading(text: str) -> str:
     """Its first words as a heading; the rest, if there is any, as a paragraph."""
-    title, rest = re.split(r"[,:.]\s*", f"{text},", maxsplit=1)
-    rest = rest.removesuffix(",")
+    title, rest = re.split(r"[,:.]\s*|$", text, maxsplit=1)
     return f"<h2>{escape(title)}</h2>\n" + (f"<p>{_code(escape(rest[0].upper() + rest[1:]))}</p>\n" if rest else "")
 
 
