@@ -80,7 +80,7 @@ class Bench:
         systems = {"DiT": "dit", "Latte": scale.latte, "U-Net": "ldm4"}
         self.networks: dict[str, DiT | UNet] = {w: experiment.baseline(s).network for w, s in systems.items()}
         self.items = {work: (plan.shape_of(s), plan.classes_of(s)) for work, s in systems.items()}
-        self.autoencoder = experiment.latents[scale.autoencoder]
+        self.autoencoder = experiment.autoencoder(scale.autoencoder)
         self.size = experiment.data[self.autoencoder.data].image_size
         self.diffusion = experiment.baseline("dit").diffusion
         self.sampler = experiment.samplers["guided"].model_copy(update={"steps": SAMPLED})

@@ -5,7 +5,7 @@ import yaml
 
 from rdm import params
 from rdm.errors import ParameterError, UsageError
-from rdm.params.dependencies import of_score
+from rdm.params.dependencies import of_autoencoder, of_latents, of_score
 from tests.conftest import CI, ROOT
 
 VIDEOS = {"source": "videos", "image_size": 16, "train": "x", "labelled": True}
@@ -17,6 +17,11 @@ VIDEOS |= {"frames": 4, "stride": 1, "offset": "first"}
 
 def rows(content):
     return content["tables"]["table1"]["rows"]
+
+
+def of_both(data):
+    """One autoencoder encodes both sets of clips, so that they are of one colour."""
+    return {"ucf": data, "sky": data}
 
 
 def baseline(content, name):
@@ -66,6 +71,13 @@ def test_every_shipped_file_is_valid(name):
         (
             lambda c: c["train"]["baselines"]["dit"]["network"].update(patch=3),
             "latents' size: 4 is not a multiple of 3",
+        ),
+        (lambda c: c["latents"]["sky-f4"].update(autoencoder="ucf-f5"), "'ucf-f5' is not declared.*'ucf-f4'"),
+        (lambda c: c["latents"]["sky-f4"].update(autoencoder="sky-f4"), "'sky-f4' has no autoencoder of its own"),
+        (lambda c: c["latents"]["sky-f4"].update(steps=4), "latents.sky-f4.steps: unknown key"),
+        (
+            lambda c: c["data"].update(photos=PHOTOGRAPHS) or c["latents"]["sky-f4"].update(data="photos"),
+            "that of 'ucf-f4' is for images of another colour",
         ),
         (lambda c: c["train"]["baselines"]["dit"]["network"].update(width=18), "width: 18 is not a multiple of 4"),
         (lambda c: c["train"]["baselines"]["ldm4"]["network"].update(norm_groups=5), "8 is not a multiple of 5"),
@@ -137,9 +149,9 @@ def test_every_shipped_file_is_valid(name):
         (lambda c: c["score"]["sky-clips"].update(extractor=7), "score.sky-clips.extractor"),
         (lambda c: c["data"]["sky"].update(digits=[3, 10]), "data.sky.*digits"),
         (lambda c: c["data"]["sky"].update(digits=[]), "data.sky.*digits"),
-        (lambda c: c["data"].update(ucf=VIDEOS), "its reference is the test split, 'ucf' has none"),
-        (lambda c: c["data"].update(ucf=VIDEOS | {"stride": 3}), "stride 1, .*of 'ucf' have 4, 3, first"),
-        (lambda c: c["data"].update(ucf=VIDEOS | {"labelled": False}), "ucf-clips.*has no labels that a classifier"),
+        (lambda c: c["data"].update(of_both(VIDEOS)), "its reference is the test split, 'ucf' has none"),
+        (lambda c: c["data"].update(of_both(VIDEOS | {"stride": 3})), "stride 1, .*of 'ucf' have 4, 3, first"),
+        (lambda c: c["data"].update(of_both(VIDEOS | {"labelled": False})), "ucf-clips.*no labels that a class"),
         (lambda c: c["data"]["ucf"].update(cell=3), "image_size: 16 is not a multiple of 6"),
         (lambda c: c["data"]["ucf"].update(frames=1), "data.ucf.*frames"),
         (
@@ -264,6 +276,23 @@ def test_a_borrowed_classifier_needs_no_labels(write_params):
     assert params.load(write_params(change)).extractor("sky-clips").kind == "classifier"
 
 
+def test_what_is_encoded_by_another_sets_autoencoder_depends_on_both_sets(experiment, write_params):
+    """The latents on either; the autoencoder on its own alone."""
+
+    def values(**changes):
+        loaded = params.load(
+            write_params(lambda c: [c["data"][name].update(seed=seed) for name, seed in changes.items()])
+        )
+        return of_latents(loaded, "sky-f4"), of_autoencoder(loaded, "sky-f4")
+
+    before = of_latents(experiment, "sky-f4"), of_autoencoder(experiment, "sky-f4")
+    assert values() == before
+    assert values(sky=1)[0] != before[0]
+    assert values(sky=1)[1] == before[1] == of_autoencoder(experiment, "ucf-f4")
+    assert values(ucf=1)[0] != before[0]
+    assert values(ucf=1)[1] != before[1]
+
+
 def leaves(value, path=()):
     """Every (path, value) of a parsed YAML file that is no mapping."""
     if isinstance(value, dict):
@@ -288,7 +317,8 @@ def changed(value):
 
 CHANGED = {"log_every": 1, "guided_channels": 2, "unguided_steps": 0}
 FIXED = {("name",), ("device",), ("threads",), ("seeds",)}  # tested by themselves or not values
-NAMES = {"data", "latents", "start", "source", "kind", "protocol", "picture", "rows", "extractor"}  # references
+NAMES = {"data", "latents", "start", "source", "kind", "protocol", "picture", "rows"}  # references
+NAMES |= {"extractor", "autoencoder"}
 KEYS = [
     path
     for path, _ in leaves(yaml.safe_load(CI.read_text()))

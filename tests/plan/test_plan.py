@@ -144,8 +144,8 @@ def test_what_was_counted_is_what_would_be_counted_now():
             what = experiment.baseline(system).network, plan.shape_of(system), plan.classes_of(system)
             assert counted.network_key(*what) in counted._counted()
         assert counted.of_network(*what) == cost.of_network(*what)  # the last one; all take a minute
-        for autoencoder in experiment.latents.values():
-            data = experiment.data[autoencoder.data]
+        for entry, encoding in experiment.latents.items():
+            data, autoencoder = experiment.data[encoding.data], experiment.autoencoder(entry)
             assert counted.of_autoencoder(autoencoder, 1, data.image_size) == cost.of_autoencoder(
                 autoencoder, 1, data.image_size
             )

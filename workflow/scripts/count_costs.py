@@ -22,8 +22,8 @@ def count(files):
     found = {}
     for experiment in map(params.load, files):
         plan = Plan(experiment, {}, 0)
-        for parameters in experiment.latents.values():
-            data = experiment.data[parameters.data]
+        for name, encoding in experiment.latents.items():
+            data, parameters = experiment.data[encoding.data], experiment.autoencoder(name)
             image = channels(data), data.image_size
             found[counted.autoencoder_key(parameters, *image)] = cost.of_autoencoder(parameters, *image)
         for system in experiment.systems:

@@ -43,8 +43,9 @@ class Keys:
         return [f"latents.{name}"], []
 
     def of_latents(self, name):
-        """Its section, and how it computes."""
-        return [f"latents.{name}", *self.performance("autoencoder")], []
+        """Its section, that of the autoencoder where it is another's, and how it computes."""
+        sections = dict.fromkeys((name, self.experiment.lender(name)))
+        return [*(f"latents.{section}" for section in sections), *self.performance("autoencoder")], []
 
     def performance(self, *stages):
         """How these stages compute, where the file says so."""

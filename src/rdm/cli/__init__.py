@@ -88,7 +88,7 @@ def autoencoder(name: str, params_file: str, overwrite: bool) -> None:
 @params_option
 @overwrite_option
 def latents(name: str, params_file: str, overwrite: bool) -> None:
-    """Encode the training images with the autoencoder NAME.
+    """Encode the training images of NAME in the parameter file's `latents` section.
 
     Writes results/latents/DATASET/NAME: safetensors shards and, in the manifest, their statistics.
     Needs: rdm autoencoder.

@@ -45,15 +45,14 @@ class Latents:
 
 
 def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
-    """Encode with the autoencoder `name`; returns the folder.
+    """Encode the data set of the entry `name`; returns the folder.
 
     Interrupted, it goes on at the next shard. The shards hold the latents in the autoencoder's own units. What they are
     normalised by when they are read stands in the manifest: their mean and standard deviation per channel, over all
     items; of a published autoencoder its scale. Of pixels there are no shards, since they are those of the data set,
     which data.json names.
     """
-    parameters = experiment.latents[name]
-    dataset = parameters.data
+    parameters, dataset = experiment.autoencoder(name), experiment.latents[name].data
     images = data.load(experiment, dataset, "train")
     autoencoder = _read_autoencoder(experiment, name)
     folder = paths.latents(dataset, name)
@@ -111,7 +110,7 @@ def read_manifest(experiment: Experiment, name: str) -> Artefact:
 
 def load(experiment: Experiment, name: str) -> Latents:
     """All latents of a data set, normalised when they are drawn; pixels are in memory."""
-    artefact, parameters = read_manifest(experiment, name), experiment.latents[name]
+    artefact, parameters = read_manifest(experiment, name), experiment.autoencoder(name)
     if isinstance(parameters, Pixels):
         return _load_pixels(data.load(experiment, parameters.data, "train"), artefact, name, parameters.mirror)
     shards, labels, items = open_shards(artefact.folder)
@@ -143,8 +142,9 @@ def load_codec(experiment: Experiment, name: str, device: torch.device) -> Laten
 
 
 def _read_autoencoder(experiment: Experiment, name: str) -> Artefact:
-    folder = paths.autoencoder(experiment.latents[name].data, name)
-    return read(folder, make_autoencoder(name), of_autoencoder(experiment, name))
+    lender = experiment.lender(name)
+    folder = paths.autoencoder(experiment.latents[lender].data, lender)
+    return read(folder, make_autoencoder(lender), of_autoencoder(experiment, lender))
 
 
 def _codec(

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from rdm import paths
 from rdm.checkpoints import published_file
 from rdm.data import stage as data
+from rdm.errors import UsageError
 from rdm.latents.codec import Network, build_autoencoder, to_pixels
 from rdm.latents.official import load_autoencoder
 from rdm.params import Experiment
@@ -26,7 +27,9 @@ from rdm.runtime import prepare
 
 def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
     """Train the autoencoder `name`, or import its weights, of pixels none; returns its folder."""
-    parameters = experiment.latents[name]
+    parameters, lender = experiment.autoencoder(name), experiment.lender(name)
+    if lender != name:
+        raise UsageError(f"latents.{name}.autoencoder is that of {lender!r}; run: {make_autoencoder(lender)}")
     train = data.load(experiment, parameters.data, "train")
     test = data.load(experiment, parameters.data, "test")
     folder = paths.autoencoder(parameters.data, name)

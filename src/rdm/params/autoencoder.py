@@ -56,15 +56,28 @@ class Pixels(Section):
     latent_channels: ClassVar[None] = None  # as many as images have
 
 
+AnyAutoencoder = Autoencoder | PublishedAutoencoder | Pixels
+
+
+class Borrowed(Section):
+    """A data set that the autoencoder of another entry encodes, which has not been trained on it."""
+
+    data: Name
+    autoencoder: Name
+
+
 def _kind(section: Any) -> str:
-    """Which of the three sections is meant: pixels say so, what is published names its weights."""
-    named = "kind" in section if isinstance(section, dict) else hasattr(section, "kind")
-    return "<pixels>" if named else by_weights(section)
+    """Which section is meant: pixels say so, a borrower names the lender, what is published its weights."""
+    for key, kind in (("kind", "<pixels>"), ("autoencoder", "<borrowed>")):
+        if key in section if isinstance(section, dict) else hasattr(section, key):
+            return kind
+    return by_weights(section)
 
 
-AnyAutoencoder = Annotated[
+Encoding = Annotated[
     Annotated[Autoencoder, Tag("<trained>")]
     | Annotated[PublishedAutoencoder, Tag("<published>")]
-    | Annotated[Pixels, Tag("<pixels>")],
+    | Annotated[Pixels, Tag("<pixels>")]
+    | Annotated[Borrowed, Tag("<borrowed>")],
     Discriminator(_kind),
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from rdm.errors import ParameterError, nearest
+from rdm.params.autoencoder import Borrowed, Pixels
 from rdm.params.evaluation import Score
 from rdm.params.experiment import CONTROL, FLOOR, UNSUPERVISED, Experiment
 from rdm.params.network import ADM, TextNetwork
@@ -31,6 +32,8 @@ def check_systems(experiment: Experiment) -> None:
     train = experiment.train
     for name, autoencoder in experiment.latents.items():
         declared(f"latents.{name}.data", autoencoder.data, experiment.data)
+        if isinstance(autoencoder, Borrowed):
+            _check_lender(experiment, name, autoencoder)
     for name, baseline in train.baselines.items():
         declared(f"train.baselines.{name}.latents", baseline.latents, experiment.latents)
         if baseline.start is not None:
@@ -46,6 +49,19 @@ def check_systems(experiment: Experiment) -> None:
             _check_baseline(experiment, name, entry)
         if entry.start is not None and train.baselines[entry.start].gates is not None:
             raise ParameterError(f"train: {name}.start: {entry.start!r} has gates, which a start would lose.")
+
+
+def _check_lender(experiment: Experiment, name: str, borrowed: Borrowed) -> None:
+    """What is borrowed is an autoencoder, and takes images of this colour."""
+    where, lender = f"latents.{name}.autoencoder", borrowed.autoencoder
+    declared(where, lender, experiment.latents)
+    own = experiment.latents[lender]
+    if isinstance(own, Borrowed | Pixels):
+        raise ParameterError(f"{where}: {lender!r} has no autoencoder of its own; name an entry that has one.")
+    if channels(experiment.data[own.data]) != channels(experiment.data[borrowed.data]):
+        raise ParameterError(
+            f"{where}: that of {lender!r} is for images of another colour; give {name!r} one of its own."
+        )
 
 
 def _check_bases(experiment: Experiment) -> None:

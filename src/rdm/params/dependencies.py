@@ -22,14 +22,17 @@ def of_data(experiment: Experiment, dataset: str) -> Values:
 
 
 def of_autoencoder(experiment: Experiment, name: str) -> Values:
-    """A trained autoencoder."""
-    autoencoder = experiment.latents[name]
+    """The autoencoder of this entry: its own, or another's."""
+    autoencoder = experiment.autoencoder(name)
     return {**of_data(experiment, autoencoder.data), "latents": autoencoder.model_dump()}
 
 
 def of_latents(experiment: Experiment, name: str) -> Values:
     """A data set's latents, and what they are decoded with."""
-    return {**of_autoencoder(experiment, name), "encoded": _performance(experiment, "autoencoder")}
+    values = {**of_autoencoder(experiment, name), "encoded": _performance(experiment, "autoencoder")}
+    # the autoencoder's data are those that it encodes, unless it is another entry's
+    own = experiment.lender(name) == name
+    return values if own else values | {"encodes": of_data(experiment, experiment.latents[name].data)}
 
 
 def _performance(experiment: Experiment, *stages: str) -> Values:

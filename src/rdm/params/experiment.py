@@ -8,7 +8,7 @@ from typing import Annotated, get_args
 from pydantic import Field, PositiveInt
 
 from rdm.errors import UsageError, nearest
-from rdm.params.autoencoder import AnyAutoencoder
+from rdm.params.autoencoder import AnyAutoencoder, Borrowed, Encoding
 from rdm.params.evaluation import Cell, Curve, Extractor, Figures, Published, Score, Tables
 from rdm.params.gates import Gates, Variant
 from rdm.params.performance import Performance
@@ -48,7 +48,7 @@ class Experiment(Section):
     performance: Performance = Performance()
     seeds: Distinct[int]
     data: dict[Name, Data]
-    latents: dict[Name, AnyAutoencoder]
+    latents: dict[Name, Encoding]
     train: Train
     sample: dict[Name, Sampler]
     score: Annotated[dict[Name, Score], Field(min_length=1)]
@@ -125,10 +125,20 @@ class Experiment(Section):
         entry = self.systems[system]
         return self.train.baselines[entry.start] if isinstance(entry, FineTuned) else entry
 
+    def lender(self, latents: str) -> str:
+        """The entry of `latents` whose autoencoder encodes: itself, or the one that it names."""
+        own = self.latents[latents]
+        return own.autoencoder if isinstance(own, Borrowed) else latents
+
+    def autoencoder(self, latents: str) -> AnyAutoencoder:
+        """The autoencoder that encodes."""
+        own = self.latents[self.lender(latents)]
+        assert not isinstance(own, Borrowed)  # `check_systems` has seen to it
+        return own
+
     def latent_channels(self, latents: str) -> int:
         """Of one item's latents; where these are pixels, of the images."""
-        own = self.latents[latents]
-        return own.latent_channels or channels(self.data[own.data])
+        return self.autoencoder(latents).latent_channels or channels(self.data[self.latents[latents].data])
 
     def judge(self, score: str) -> str:
         """The score whose extractor judges in it: itself, or the one that it names."""

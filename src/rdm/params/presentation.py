@@ -142,7 +142,7 @@ def _check_pixels_and_classifier(experiment: Experiment, name: str, system: str)
     """Pixels alone are clipped; a classifier knows the labels of images."""
     baseline, sampler = experiment.baseline(system), experiment.sample[name]
     data = experiment.data[experiment.data_of(system)]
-    if sampler.clip and not isinstance(experiment.latents[baseline.latents], Pixels):
+    if sampler.clip and not isinstance(experiment.autoencoder(baseline.latents), Pixels):
         raise ParameterError(f"sample.{name}.clip: {system!r} makes latents, which no bounds hold for; leave it out.")
     if sampler.classifier is not None and (isinstance(data, ClipData) or isinstance(baseline.network, TextNetwork)):
         raise ParameterError(f"sample.{name}.classifier: it is for images of a label; {system!r} makes others.")

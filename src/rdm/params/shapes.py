@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rdm.errors import ParameterError
-from rdm.params.autoencoder import Codec, Pixels
+from rdm.params.autoencoder import Codec
 from rdm.params.evaluation import Classifier
 from rdm.params.experiment import Experiment
 from rdm.params.gates import Gates
@@ -14,11 +14,11 @@ from rdm.params.schema import ClipData, Denoiser, MovingDigitsData, Network, UNe
 def check_shapes(experiment: Experiment) -> None:
     """Raise ParameterError for the first size that does not fit."""
     latent_sizes = {}
-    for name, autoencoder in experiment.latents.items():
-        if not isinstance(autoencoder, Pixels):
-            _check_codec(f"latents.{name}", autoencoder)
-        image_size, factor = experiment.data[autoencoder.data].image_size, autoencoder.factor
-        _multiple(f"data.{autoencoder.data}.image_size", image_size, factor, f"the factor of latents.{name}")
+    for name, encoding in experiment.latents.items():
+        if isinstance(encoding, Codec):
+            _check_codec(f"latents.{name}", encoding)
+        image_size, factor = experiment.data[encoding.data].image_size, experiment.autoencoder(name).factor
+        _multiple(f"data.{encoding.data}.image_size", image_size, factor, f"the factor of latents.{name}")
         latent_sizes[name] = image_size // factor
     for name, data in experiment.data.items():
         if isinstance(data, MovingDigitsData):

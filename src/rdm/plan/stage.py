@@ -108,7 +108,7 @@ class Plan:
         return Work(disk=stored * self._pixels(dataset))
 
     def _autoencoder(self, job: Job) -> Work:
-        parameters = self.experiment.latents[job.names[0]]
+        parameters = self.experiment.autoencoder(job.names[0])
         cost = self.codec_cost(job.names[0])
         if not isinstance(parameters, Autoencoder):
             return Work(disk=4 * cost.parameters)
@@ -118,13 +118,13 @@ class Plan:
 
     def _latents(self, job: Job) -> Work:
         [name] = job.names
-        if isinstance(self.experiment.latents[name], Pixels):
+        parameters = self.experiment.autoencoder(name)
+        if isinstance(parameters, Pixels):
             return Work()  # they are those of the data set
         dataset = self.experiment.latents[name].data
         cost = self.codec_cost(name)
         images = self.items(dataset) * self._frames[dataset]
         numbers = images * math.prod(self._shape(name)[-3:])
-        parameters = self.experiment.latents[name]
         copies = 2 if getattr(parameters, "mirror", False) else 1
         # means and deviations in two bytes each, or latents in four
         flops = [(self.experiment.performance.autoencoder, cost.encoder_flops * images * copies)]
@@ -132,15 +132,14 @@ class Plan:
 
     def codec_cost(self, name: str) -> AutoencoderCost:
         """An autoencoder on an image of its data set."""
-        parameters = self.experiment.latents[name]
-        data = self.experiment.data[parameters.data]
-        return of_autoencoder(parameters, channels(data), data.image_size)
+        data = self.experiment.data[self.experiment.latents[name].data]
+        return of_autoencoder(self.experiment.autoencoder(name), channels(data), data.image_size)
 
     def _shape(self, name: str) -> list[int]:
         """Of one item's latents."""
-        autoencoder = self.experiment.latents[name]
-        size = self.experiment.data[autoencoder.data].image_size // autoencoder.factor
-        frames = self._frames[autoencoder.data]
+        dataset = self.experiment.latents[name].data
+        size = self.experiment.data[dataset].image_size // self.experiment.autoencoder(name).factor
+        frames = self._frames[dataset]
         return [*([frames] if frames > 1 else []), self.experiment.latent_channels(name), size, size]
 
     def cost_of(self, system: str) -> NetworkCost:

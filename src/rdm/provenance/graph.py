@@ -47,7 +47,7 @@ def data(experiment: Experiment, dataset: str) -> Job:
 
 
 def autoencoder(experiment: Experiment, name: str) -> Job:
-    """A trained autoencoder."""
+    """A trained autoencoder, of an entry that has its own."""
     dataset = experiment.latents[name].data
     makes = {paths.autoencoder(dataset, name): of.of_autoencoder(experiment, name)}
     return Job("autoencoder", (name,), (paths.data(dataset),), makes)
@@ -55,9 +55,10 @@ def autoencoder(experiment: Experiment, name: str) -> Job:
 
 def latents(experiment: Experiment, name: str) -> Job:
     """An encoded data set."""
-    dataset = experiment.latents[name].data
+    dataset, lender = experiment.latents[name].data, experiment.lender(name)
     makes = {paths.latents(dataset, name): of.of_latents(experiment, name)}
-    return Job("latents", (name,), (paths.data(dataset), paths.autoencoder(dataset, name)), makes)
+    reads = paths.data(dataset), paths.autoencoder(experiment.latents[lender].data, lender)
+    return Job("latents", (name,), reads, makes)
 
 
 def extractor(experiment: Experiment, score: str) -> Job:
@@ -204,7 +205,8 @@ def _all(experiment: Experiment) -> Iterator[Job]:
     """Every job but those of tables and figures."""
     yield from (data(experiment, name) for name in experiment.data)
     for name in experiment.latents:
-        yield autoencoder(experiment, name)
+        if experiment.lender(name) == name:
+            yield autoencoder(experiment, name)
         yield latents(experiment, name)
     for name, parameters in experiment.score.items():
         if isinstance(parameters.extractor, Classifier):
