@@ -5,11 +5,13 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from diffusers.models.autoencoders.vq_model import VQModel
 from safetensors.torch import load_file
 
 from rdm import paths
 from rdm.data import stage as data
-from rdm.latents import encoding, stage
+from rdm.errors import UsageError
+from rdm.latents import encoding, stage, training
 from rdm.latents.codec import LatentCodec, build_autoencoder, to_images, to_pixels
 from rdm.latents.training import fit, mean_squared_error
 from rdm.params.autoencoder import Autoencoder
@@ -140,4 +142,19 @@ def test_statistics_of_clips_are_numpys_over_all_axes(workspace, experiment, mon
         np.testing.assert_allclose(loaded.latents.hold(CPU), expected, atol=1e-4)
         assert loaded.labels.tolist() == data.load(experiment, "ucf", "train").labels.tolist()
         assert loaded.classes == 10
-    assert stage.load(experiment, "sky-f4").classes == 0
+
+
+def test_one_sets_autoencoder_encodes_another_set(workspace, experiment):
+    """The latents, with their own statistics, are what the other's network makes of this one's training clips."""
+    clips = data.load(experiment, "sky", "train").images[:]
+    network = VQModel.from_pretrained(paths.autoencoder("ucf", "ucf-f4")).eval()
+    with torch.no_grad():
+        expected = network.encode(to_pixels(clips.reshape(-1, *clips.shape[2:]))).latents
+    mean, std = expected.double().mean((0, 2, 3)), expected.double().std((0, 2, 3), correction=0)
+    encoded = stage.load(experiment, "sky-f4")
+    assert encoded.classes == 0
+    normalised = (expected.double() - mean[:, None, None]) / std[:, None, None]
+    torch.testing.assert_close(encoded.latents.hold(CPU).flatten(0, 1).double(), normalised, atol=1e-4, rtol=1e-4)
+    assert not (workspace / paths.autoencoder("sky", "sky-f4")).exists()
+    with pytest.raises(UsageError, match="is that of 'ucf-f4'; run: rdm autoencoder ucf-f4"):
+        training.run(experiment, "sky-f4")
