@@ -20,7 +20,7 @@ test: env
 	ruff check .
 	mypy
 	snakefmt --check Snakefile workflow
-	pytest
+	pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
 
 # Table 2 on clips of moving digits
 videos: env

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from filelock import FileLock
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from rdm import params
@@ -74,11 +75,34 @@ def _logs(folder):
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory):
+def finished(shared):
     """A folder in which the whole ci experiment has run through Snakemake, on two cores. Do not change it."""
-    folder = tmp_path_factory.mktemp("finished")
-    snakemake(folder, "--cores", "2", *TARGETS)
-    return folder
+    return shared("finished", lambda folder: snakemake(folder, "--cores", "2", *TARGETS))
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory, worker_id):
+    """Make a folder once for all processes that run tests; `make` fills it, the first time that it is asked for."""
+    root = tmp_path_factory.getbasetemp()
+    root = root if worker_id == "master" else root.parent
+
+    def once(name, make):
+        folder, whole = root / name, root / f"{name}.whole"
+        with FileLock(root / f"{name}.lock"):
+            if not whole.exists():
+                folder.mkdir()  # again only after a failure, which this then is, too
+                make(folder)
+                whole.touch()
+        return folder
+
+    return once
+
+
+def pytest_collection_modifyitems(items):
+    """Side by side, a file's tests are run by one process, which keeps what they share; all with containers by one."""
+    for item in items:
+        containers = item.get_closest_marker("containers")
+        item.add_marker(pytest.mark.xdist_group("containers" if containers else item.path.name))
 
 
 @pytest.fixture
