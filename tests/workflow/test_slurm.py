@@ -64,10 +64,11 @@ def submitted(checkout, environment, folder, *arguments):
 
 
 def handles_sigterm(run):
-    """Whether a process trains this run and has come so far that it saves its state when it is asked to stop."""
+    """Whether a job of Slurm trains this run and has come so far that it saves its state when it is asked to stop."""
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if {b"train", run.encode()} <= set((folder / "cmdline").read_bytes().split(b"\0")):
+            trains = {b"train", run.encode()} <= set((folder / "cmdline").read_bytes().split(b"\0"))
+            if trains and b"\0SLURM_JOB_ID=" in (folder / "environ").read_bytes():
                 caught = (folder / "status").read_text().partition("SigCgt:")[2].split()[0]
                 return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
     return False
