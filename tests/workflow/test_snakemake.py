@@ -287,8 +287,11 @@ def test_parts_give_the_same_bytes(finished, tmp_path, write_params):
     assert not list((folder / ".rdm").rglob("*.safetensors"))
 
 
-def test_as_many_gpu_jobs_at_a_time_as_there_are_gpus(tmp_path, write_params, monkeypatch):
-    """With one GPU, one; each says when it starts and ends, in the order in which that happens."""
+@pytest.mark.parametrize(
+    ("arguments", "order"), [((), ["starts", "ends"] * 2), (("--resources", "gpu=2"), ["starts"] * 2 + ["ends"] * 2)]
+)
+def test_as_many_gpu_jobs_at_a_time_as_there_are_gpus(tmp_path, write_params, monkeypatch, arguments, order):
+    """With one GPU, one, unless more are asked for; each says when it starts and ends, in the order of that."""
     real = shutil.which("rdm")
     program = tmp_path / "bin" / "rdm"
     program.parent.mkdir()
@@ -299,9 +302,10 @@ def test_as_many_gpu_jobs_at_a_time_as_there_are_gpus(tmp_path, write_params, mo
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     changed = write_params(lambda content: content.update(device="auto"))
     autoencoders = [paths.autoencoder("tiny", "f4"), paths.autoencoder("ucf", "ucf-f4")]
-    snakemake(tmp_path, "--cores", "4", *(folder / paths.MANIFEST for folder in autoencoders), configfile=changed)
+    targets = [folder / paths.MANIFEST for folder in autoencoders]
+    snakemake(tmp_path, *arguments, "--cores", "4", *targets, configfile=changed)
     jobs = [line for line in (tmp_path / "jobs").read_text().splitlines() if "autoencoder" in line]
-    assert jobs == ["autoencoder starts", "autoencoder ends"] * 2
+    assert jobs == [f"autoencoder {what}" for what in order]
 
 
 def test_a_training_is_told_how_many_gpus_it_may_use(tmp_path, write_params, monkeypatch):
