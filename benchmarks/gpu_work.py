@@ -81,7 +81,7 @@ class Bench:
         self.networks: dict[str, DiT | UNet] = {w: experiment.baseline(s).network for w, s in systems.items()}
         self.items = {work: (plan.shape_of(s), plan.classes_of(s)) for work, s in systems.items()}
         self.autoencoder = experiment.autoencoder(scale.autoencoder)
-        self.size = experiment.data[self.autoencoder.data].image_size
+        self.size = experiment.data[experiment.latents[scale.autoencoder].data].image_size
         self.diffusion = experiment.baseline("dit").diffusion
         self.sampler = experiment.samplers["guided"].model_copy(update={"steps": SAMPLED})
         costs = {work: plan.cost_of(system) for work, system in systems.items()}

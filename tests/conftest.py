@@ -90,7 +90,9 @@ def shared(tmp_path_factory, worker_id):
         folder, whole = root / name, root / f"{name}.whole"
         with FileLock(root / f"{name}.lock"):
             if not whole.exists():
-                folder.mkdir()  # again only after a failure, which this then is, too
+                if folder.exists():
+                    pytest.fail(f"{folder} could not be made; why is said where it was tried first.", pytrace=False)
+                folder.mkdir()
                 make(folder)
                 whole.touch()
         return folder

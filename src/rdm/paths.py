@@ -24,14 +24,14 @@ def autoencoder(dataset: str, name: str) -> Path:
     return RESULTS / "autoencoder" / dataset / name
 
 
-def latents(dataset: str, autoencoder_name: str) -> Path:
+def latents(dataset: str, name: str) -> Path:
     """The training images of one data set, encoded."""
-    return RESULTS / "latents" / dataset / autoencoder_name
+    return RESULTS / "latents" / dataset / name
 
 
-def latents_state(dataset: str, autoencoder_name: str, digest: str) -> Path:
+def latents_state(dataset: str, name: str, digest: str) -> Path:
     """Where the finished shards of an interrupted encoding wait; the digest names the recipe they belong to."""
-    return STATE / "latents" / dataset / autoencoder_name / digest[:16]
+    return STATE / "latents" / dataset / name / digest[:16]
 
 
 def extractor(dataset: str, score: str) -> Path:

@@ -145,8 +145,9 @@ def test_statistics_of_clips_are_numpys_over_all_axes(workspace, experiment, mon
 
 
 def test_one_sets_autoencoder_encodes_another_set(workspace, experiment):
-    """The latents, with their own statistics, are what the other's network makes of this one's training clips."""
+    """The latents, with their own statistics, are what the other's network makes of this one's clips, mirrored, too."""
     clips = data.load(experiment, "sky", "train").images[:]
+    clips = np.concatenate([clips, clips[:, :, :, ::-1]])
     network = VQModel.from_pretrained(paths.autoencoder("ucf", "ucf-f4")).eval()
     with torch.no_grad():
         expected = network.encode(to_pixels(clips.reshape(-1, *clips.shape[2:]))).latents
@@ -156,5 +157,5 @@ def test_one_sets_autoencoder_encodes_another_set(workspace, experiment):
     normalised = (expected.double() - mean[:, None, None]) / std[:, None, None]
     torch.testing.assert_close(encoded.latents.hold(CPU).flatten(0, 1).double(), normalised, atol=1e-4, rtol=1e-4)
     assert not (workspace / paths.autoencoder("sky", "sky-f4")).exists()
-    with pytest.raises(UsageError, match="is that of 'ucf-f4'; run: rdm autoencoder ucf-f4"):
+    with pytest.raises(UsageError, match="is that of 'ucf-f4'; run `rdm autoencoder ucf-f4`"):
         training.run(experiment, "sky-f4")

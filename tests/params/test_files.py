@@ -74,7 +74,12 @@ def test_every_shipped_file_is_valid(name):
         ),
         (lambda c: c["latents"]["sky-f4"].update(autoencoder="ucf-f5"), "'ucf-f5' is not declared.*'ucf-f4'"),
         (lambda c: c["latents"]["sky-f4"].update(autoencoder="sky-f4"), "'sky-f4' has no autoencoder of its own"),
-        (lambda c: c["latents"]["sky-f4"].update(steps=4), "latents.sky-f4.steps: unknown key"),
+        (lambda c: c["latents"]["sky-f4"].update(steps=4), "latents.sky-f4.steps: this key does not go with"),
+        (
+            # the lender stands after what borrows it
+            lambda c: c["latents"].update({"ucf-f4": c["latents"].pop("ucf-f4") | {"data": "uc"}}),
+            "latents.ucf-f4.data: 'uc' is not declared",
+        ),
         (
             lambda c: c["data"].update(photos=PHOTOGRAPHS) or c["latents"]["sky-f4"].update(data="photos"),
             "that of 'ucf-f4' is for images of another colour",
@@ -207,7 +212,10 @@ def test_every_shipped_file_is_valid(name):
         (lambda c: baseline(c, "dit-text")["network"]["text"].update(heads=3), "text.width: 8 is not a multiple of 3"),
         (lambda c: baseline(c, "dit-text")["network"]["text"].update(length=2), "text.length.*greater than or equal"),
         (lambda c: baseline(c, "dit-text")["network"].pop("text"), "network.*text: this key is missing"),
-        (lambda c: baseline(c, "dit-text")["network"]["text"].update(weights="x"), "text.depth: unknown key"),
+        (
+            lambda c: baseline(c, "dit-text")["network"]["text"].update(weights="x"),
+            "text.depth: this key does not go with",
+        ),
         (
             lambda c: c["train"]["gated"]["rdm-f-text"]["gates"].update(unit="branch"),
             "rdm-f-text.gates.unit: branches are known of adaLN-Zero blocks",

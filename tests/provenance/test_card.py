@@ -58,6 +58,14 @@ def test_gates_are_listed(chain):
     assert "supervision (weight 0.35); of 2 units; learnt: alpha 0.9800 to 1.0200, beta -0.0100 to 0.5000" in text
 
 
+def test_an_autoencoder_of_another_data_set_is_told(chain):
+    trained = read(paths.train(RUN), "")
+    assert "**autoencoder**" not in card(RUN, trained.recipe, trained.facts, {}, CONFIG)
+    parameters = trained.recipe["parameters"] | {"data": {"source": "digits", "image_size": 16}, "encodes": {}}
+    text = card(RUN, trained.recipe | {"parameters": parameters}, trained.facts, {}, CONFIG)
+    assert "- **autoencoder**: trained on other data: source digits, image size 16\n" in text
+
+
 def test_scores_of_another_training_are_refused(chain):
     latents = read(paths.latents("tiny", "f4"), "")
     make(paths.train(RUN), "train", {"train": {}}, "others", latents=latents)

@@ -139,7 +139,7 @@ GUIDED = ["ucf-latte", "ucf-rdm", "ucf-rdm-control"]
         ),
         (
             lambda c: c["data"]["sky"].update(seed=1),
-            {"data set sky", "encode with sky-f4"}  # by an autoencoder that knows nothing of it
+            {"data set sky", "encode sky as sky-f4"}  # by an autoencoder that knows nothing of it
             | {"score real items: the floor of sky-clips"}
             | jobs("sky-latte", "sky-rdm", "sky-rdm-control")
             | {"table 2"},

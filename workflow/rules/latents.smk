@@ -7,6 +7,10 @@ rule autoencoder:
         "logs/autoencoder/{dataset}/{autoencoder}.log",
     benchmark:
         "logs/autoencoder/{dataset}/{autoencoder}.tsv"
+    wildcard_constraints:
+        autoencoder="|".join(
+            name for name in EXPERIMENT.latents if EXPERIMENT.lender(name) == name
+        ),
     priority: 2
     threads: EXPERIMENT.threads
     resources:
@@ -37,6 +41,6 @@ rule latents:
         values=lambda w: dependencies.of_latents(EXPERIMENT, w.autoencoder),
         code=code_digest("latents"),
     message:
-        "encode with {wildcards.autoencoder}"
+        "encode {wildcards.dataset} as {wildcards.autoencoder}"
     shell:
         "rdm latents {wildcards.autoencoder} --overwrite > {log} 2>&1"

@@ -72,12 +72,12 @@ def data(name: str, params_file: str, overwrite: bool) -> None:
 @params_option
 @overwrite_option
 def autoencoder(name: str, params_file: str, overwrite: bool) -> None:
-    """Train the VQ-VAE NAME of the parameter file's `latents` section.
+    """Train the VQ-VAE of NAME in the parameter file's `latents` section.
 
     Writes results/autoencoder/DATASET/NAME, which diffusers' VQModel.from_pretrained loads. Needs: rdm data.
     """
     experiment = load_experiment(params_file)
-    check_known(name, experiment.latents, "autoencoder")
+    check_known(name, experiment.latents, "entry of latents")
     from rdm.latents import training
 
     print_path(training.run(experiment, name, overwrite))
@@ -94,7 +94,7 @@ def latents(name: str, params_file: str, overwrite: bool) -> None:
     Needs: rdm autoencoder.
     """
     experiment = load_experiment(params_file)
-    check_known(name, experiment.latents, "autoencoder")
+    check_known(name, experiment.latents, "entry of latents")
     from rdm.latents import stage
 
     print_path(stage.run(experiment, name, overwrite))

@@ -53,6 +53,7 @@ def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
     which data.json names.
     """
     parameters, dataset = experiment.autoencoder(name), experiment.latents[name].data
+    mirror = experiment.is_mirrored(name)
     images = data.load(experiment, dataset, "train")
     autoencoder = _read_autoencoder(experiment, name)
     folder = paths.latents(dataset, name)
@@ -63,13 +64,12 @@ def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
     if isinstance(parameters, Pixels):
         with build(folder, recipe) as (scratch, facts):
             (scratch / "data.json").write_text(canonical_json({"sha256": images.artefact.digest}), encoding="utf-8")
-            facts |= _facts_of_pixels(images, parameters.mirror)
+            facts |= _facts_of_pixels(images, mirror)
         return folder
     device = prepare(experiment)
     codec = _codec(autoencoder, [0.0], [1.0], device, experiment.performance)
     state = paths.latents_state(dataset, name, recipe.digest)
     with build(folder, recipe) as (scratch, facts):
-        mirror = isinstance(parameters, PublishedAutoencoder) and parameters.mirror
         shards = encode_shards(codec, images, mirror, state, scratch)
         mean, std = statistics(shards)
         for shard in shards:

@@ -64,6 +64,7 @@ class Borrowed(Section):
 
     data: Name
     autoencoder: Name
+    mirror: bool = False  # whatever the other entry does
 
 
 def _kind(section: Any) -> str:

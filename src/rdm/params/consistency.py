@@ -30,10 +30,7 @@ def check_systems(experiment: Experiment) -> None:
     Raises ParameterError.
     """
     train = experiment.train
-    for name, autoencoder in experiment.latents.items():
-        declared(f"latents.{name}.data", autoencoder.data, experiment.data)
-        if isinstance(autoencoder, Borrowed):
-            _check_lender(experiment, name, autoencoder)
+    _check_latents(experiment)
     for name, baseline in train.baselines.items():
         declared(f"train.baselines.{name}.latents", baseline.latents, experiment.latents)
         if baseline.start is not None:
@@ -49,6 +46,15 @@ def check_systems(experiment: Experiment) -> None:
             _check_baseline(experiment, name, entry)
         if entry.start is not None and train.baselines[entry.start].gates is not None:
             raise ParameterError(f"train: {name}.start: {entry.start!r} has gates, which a start would lose.")
+
+
+def _check_latents(experiment: Experiment) -> None:
+    """Every entry's data set is declared, and the autoencoder that it names."""
+    for name, entry in experiment.latents.items():
+        declared(f"latents.{name}.data", entry.data, experiment.data)
+    for name, entry in experiment.latents.items():
+        if isinstance(entry, Borrowed):
+            _check_lender(experiment, name, entry)
 
 
 def _check_lender(experiment: Experiment, name: str, borrowed: Borrowed) -> None:

@@ -31,8 +31,10 @@ def of_latents(experiment: Experiment, name: str) -> Values:
     """A data set's latents, and what they are decoded with."""
     values = {**of_autoencoder(experiment, name), "encoded": _performance(experiment, "autoencoder")}
     # the autoencoder's data are those that it encodes, unless it is another entry's
-    own = experiment.lender(name) == name
-    return values if own else values | {"encodes": of_data(experiment, experiment.latents[name].data)}
+    if experiment.lender(name) == name:
+        return values
+    encodes = of_data(experiment, experiment.latents[name].data) | {"mirror": experiment.is_mirrored(name)}
+    return values | {"encodes": encodes}
 
 
 def _performance(experiment: Experiment, *stages: str) -> Values:

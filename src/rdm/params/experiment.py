@@ -136,6 +136,10 @@ class Experiment(Section):
         assert not isinstance(own, Borrowed)  # `check_systems` has seen to it
         return own
 
+    def is_mirrored(self, latents: str) -> bool:
+        """Whether mirrored images or clips are encoded, too, and learned as often."""
+        return bool(getattr(self.latents[latents], "mirror", False))
+
     def latent_channels(self, latents: str) -> int:
         """Of one item's latents; where these are pixels, of the images."""
         return self.autoencoder(latents).latent_channels or channels(self.data[self.latents[latents].data])

@@ -168,7 +168,10 @@ def _explain(model: type[Section], problem: Any) -> str:
     location = [str(part) for part in problem["loc"] if not str(part).startswith("<")]  # which of two sections it is
     key = ".".join(location)
     if problem["type"] == "extra_forbidden":
-        return f"{key}: unknown key; {nearest(location[-1], _known_keys(model, location[:-1]))}"
+        known = _known_keys(model, location[:-1])
+        if location[-1] in known:
+            return f"{key}: this key does not go with the others that stand there"
+        return f"{key}: unknown key; {nearest(location[-1], known)}"
     if problem["type"] == "missing":
         return f"{key}: this key is missing"
     if problem["type"] == "value_error":  # our own words

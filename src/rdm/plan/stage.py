@@ -118,20 +118,19 @@ class Plan:
 
     def _latents(self, job: Job) -> Work:
         [name] = job.names
-        parameters = self.experiment.autoencoder(name)
-        if isinstance(parameters, Pixels):
+        if isinstance(self.experiment.autoencoder(name), Pixels):
             return Work()  # they are those of the data set
         dataset = self.experiment.latents[name].data
         cost = self.codec_cost(name)
         images = self.items(dataset) * self._frames[dataset]
         numbers = images * math.prod(self._shape(name)[-3:])
-        copies = 2 if getattr(parameters, "mirror", False) else 1
+        copies = 2 if self.experiment.is_mirrored(name) else 1
         # means and deviations in two bytes each, or latents in four
         flops = [(self.experiment.performance.autoencoder, cost.encoder_flops * images * copies)]
         return Work(flops, 4 * numbers * copies, 4 * cost.parameters)
 
     def codec_cost(self, name: str) -> AutoencoderCost:
-        """An autoencoder on an image of its data set."""
+        """An entry's autoencoder on an image of its data set."""
         data = self.experiment.data[self.experiment.latents[name].data]
         return of_autoencoder(self.experiment.autoencoder(name), channels(data), data.image_size)
 

@@ -54,6 +54,8 @@ def _rows(recipe: Values, facts: Values, weights: dict[str, str], config: Values
     shape = " x ".join(map(str, config["latent_shape"]))
     yield "data", f"{facts['data']['origin']}; latents of {shape}, {config['classes'] or 'no'} classes"
     yield "licence of the data", facts["data"]["licence"]
+    if "encodes" in parameters:
+        yield "autoencoder", f"trained on other data: {_listed(parameters['data'])}"
     yield "starts from", facts["base"]
     rates = {key: train[key] for key in ("batch", "learning_rate", "ema_decay") if key in train}
     yield "training", f"{facts['step']:,} steps, seed {facts['seed']}{', ' if rates else ''}{_listed(rates)}"
