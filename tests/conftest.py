@@ -100,6 +100,7 @@ def shared(tmp_path_factory, worker_id):
     return once
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks
 def pytest_collection_modifyitems(items):
     """Side by side, a file's tests are run by one process, which keeps what they share; all with containers by one."""
     for item in items:
