@@ -204,7 +204,7 @@ WRONG = {
         "train.baselines.dit.network.block_channels: 32 is not a multiple of 64 (heads)",
     ),
     "kind": (lambda c: c["latents"]["pixels"].update(kind="pixel"), "latents.pixels.kind"),
-    "key": (lambda c: c["latents"]["pixels"].update(scale=2.0), "latents.pixels.scale: unknown key"),
+    "key": (lambda c: c["latents"]["pixels"].update(scale=2.0), "latents.pixels.scale: this key does not go with"),
     "v": (lambda c: c["train"]["baselines"]["dit"]["diffusion"].update(target="v"), "beside target: epsilon alone"),
     "dropout": (lambda c: c["train"]["gated"]["rdm-f"].update(label_dropout=0.1), "null_label is false; set it to 0"),
     "guidance": (lambda c: c["sample"]["plain"].update(guidance=2.0), "is guided, which needs a null label"),

@@ -187,7 +187,7 @@ def test_files_that_are_missing_or_of_another_network(file, place):
 WRONG = {
     "no variance": (lambda c: c["train"]["baselines"]["dit"]["network"].pop("learned_sigma"), "learned_sigma; take"),
     "v": (lambda c: c["train"]["baselines"]["dit"]["diffusion"].update(target="v"), "beside target: epsilon alone"),
-    "steps": (lambda c: c["train"]["baselines"]["dit"].update(steps=3), "steps: unknown key"),
+    "steps": (lambda c: c["train"]["baselines"]["dit"].update(steps=3), "steps: this key does not go with"),
     "scale": (lambda c: c["latents"]["f4"].pop("scale"), "latents.f4.scale: this key is missing"),
     "attention": (lambda c: c["latents"]["f4"].update(attention=[True]), "attention: one entry per block_channels"),
     "figure": (
