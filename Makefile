@@ -20,7 +20,8 @@ test: env
 	ruff check .
 	mypy
 	snakefmt --check Snakefile workflow
-	pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
+	pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m "not containers"
+	pytest -m containers
 
 # Table 2 on clips of moving digits
 videos: env

@@ -100,14 +100,6 @@ def shared(tmp_path_factory, worker_id):
     return once
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks
-def pytest_collection_modifyitems(items):
-    """Side by side, a file's tests are run by one process, which keeps what they share; all with containers by one."""
-    for item in items:
-        containers = item.get_closest_marker("containers")
-        item.add_marker(pytest.mark.xdist_group("containers" if containers else item.path.name))
-
-
 @pytest.fixture
 def workspace(finished, tmp_path, monkeypatch):
     """A copy of the finished experiment as working directory: free to change."""
