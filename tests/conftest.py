@@ -75,29 +75,22 @@ def _logs(folder):
 
 
 @pytest.fixture(scope="session")
-def finished(shared):
-    """A folder in which the whole ci experiment has run through Snakemake, on two cores. Do not change it."""
-    return shared("finished", lambda folder: snakemake(folder, "--cores", "2", *TARGETS))
+def finished(tmp_path_factory, worker_id):
+    """A folder in which the whole ci experiment has run through Snakemake, on two cores. Do not change it.
 
-
-@pytest.fixture(scope="session")
-def shared(tmp_path_factory, worker_id):
-    """Make a folder once for all processes that run tests; `make` fills it, the first time that it is asked for."""
+    It is made once for all processes that run tests side by side.
+    """
     root = tmp_path_factory.getbasetemp()
     root = root if worker_id == "master" else root.parent
-
-    def once(name, make):
-        folder, whole = root / name, root / f"{name}.whole"
-        with FileLock(root / f"{name}.lock"):
-            if not whole.exists():
-                if folder.exists():
-                    pytest.fail(f"{folder} could not be made; why is said where it was tried first.", pytrace=False)
-                folder.mkdir()
-                make(folder)
-                whole.touch()
-        return folder
-
-    return once
+    folder, whole = root / "finished", root / "finished.whole"
+    with FileLock(root / "finished.lock"):
+        if not whole.exists():
+            if folder.exists():
+                pytest.fail(f"{folder} could not be made; why is said where it was tried first.", pytrace=False)
+            folder.mkdir()
+            snakemake(folder, "--cores", "2", *TARGETS)
+            whole.touch()
+    return folder
 
 
 @pytest.fixture

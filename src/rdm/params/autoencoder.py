@@ -60,11 +60,11 @@ AnyAutoencoder = Autoencoder | PublishedAutoencoder | Pixels
 
 
 class Borrowed(Section):
-    """A data set that the autoencoder of another entry encodes, which has not been trained on it."""
+    """A data set that another entry's autoencoder encodes, which is trained on that one's data set alone."""
 
     data: Name
     autoencoder: Name
-    mirror: bool = False  # whatever the other entry does
+    mirror: bool = False  # mirrored images are encoded, too, and learned as often, whatever the other entry does
 
 
 def _kind(section: Any) -> str:
