@@ -9,8 +9,8 @@ import torch
 
 from rdm import devices
 from rdm.errors import UsageError
+from rdm.launch import spread
 from rdm.runtime import choose_device
-from rdm.train import launch
 from tests.conftest import ROOT
 from tests.test_cli import fails, rdm
 
@@ -56,6 +56,13 @@ def test_without_a_list_the_driver_is_asked(machine):
     assert devices.visible_gpus() == 0
     machine(12)
     assert devices.gpu_names() == [str(number) for number in range(12)]
+
+
+def test_in_a_container_files_keep_the_hosts_numbers_and_cuda_counts_from_0(machine, tmp_path):
+    machine(0)
+    for number in (2, 5):
+        (tmp_path / f"nvidia{number}").touch()
+    assert devices.gpu_names() == ["0", "1"]
 
 
 def claimant(tmp_path, visible, count=1):
@@ -120,7 +127,7 @@ def test_more_than_there_are_is_refused(machine):
 
 @pytest.fixture
 def started(machine, monkeypatch):
-    """What `rdm train run` becomes: a list that receives the command."""
+    """What `rdm train run` becomes, which goes on here as well: a list that receives the command."""
     commands = []
     monkeypatch.setattr(os, "execvp", lambda file, command: commands.append(command))
     monkeypatch.setattr(sys, "argv", ["rdm", "train", "run"])
@@ -128,37 +135,61 @@ def started(machine, monkeypatch):
 
 
 def test_a_training_is_one_process_unless_it_has_more_gpus(machine, started, monkeypatch):
-    launch.spread(None)  # no GPU
+    spread("auto", None)  # no GPU
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
-    launch.spread(2)
+    spread("auto", 2)
     [command] = started
     assert command[1:] == [
         *("-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "rdm", "train", "run")
     ]
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
     monkeypatch.setenv("LOCAL_RANK", "0")
-    launch.spread(2)
+    spread("auto", 2)
     assert len(started) == 1
 
 
 def test_a_training_takes_one_gpu_unless_told_otherwise(machine, started, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
-    launch.spread(None)
+    spread("auto", None)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
     assert not started
+
+
+def test_a_device_without_choice_is_one_process_and_claims_no_gpu(machine, started, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    for device in ("cpu", "cuda:2"):
+        spread(device, 2)
+        spread(device, None)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1,2,3"
+    assert not started
+
+
+@pytest.mark.parametrize("verb", [("latents", "f4"), ("train", "ci-dit-s0")])
+def test_encoding_and_training_are_asked_for_gpus_alike(verb, machine, started, monkeypatch, write_params, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    file = write_params(lambda content: content.update(device="auto"))
+    fails(rdm(*verb, "--gpus", "9", params=file), 2, "9 GPUs are asked for, and there are 0; ask for fewer")
+    refused = rdm(*verb, "--gpus", "0", params=file)
+    assert (refused.exit_code, "0 is not in the range x>=1" in refused.stderr) == (2, True)
+    fails(rdm(*verb, "--gpus", "1", params=file), 1, "is not there yet; run")
+    assert not started
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    rdm(*verb, "--gpus", "2", params=file)
+    [command] = started
+    assert "--nproc-per-node=2" in command
 
 
 def test_on_slurm_it_takes_what_it_was_given(machine, started, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     monkeypatch.setenv("SLURM_JOB_ID", "12345")
-    launch.spread(None)
+    spread("auto", None)
     assert "--nproc-per-node=2" in started[0]
     monkeypatch.setenv("SLURM_JOB_NUM_NODES", "3")
-    launch.spread(6)
+    spread("auto", 6)
     assert started[1][:5] == ["srun", "--overlap", "--nodes=3", "--ntasks=3", "--ntasks-per-node=1"]
     assert {"--nnodes=3", "--nproc-per-node=2", "--rdzv-id=12345"} <= set(started[1])
     with pytest.raises(UsageError, match="4 GPUs cannot be dealt evenly to 3 machines"):
-        launch.spread(4)
+        spread("auto", 4)
 
 
 def test_a_gpu_that_is_not_there_is_said_with_what_to_do():

@@ -20,10 +20,13 @@ _held: list[IO[str]] = []  # open until the process ends, and with it the lock
 
 
 def gpu_names() -> list[str]:
-    """What CUDA_VISIBLE_DEVICES lists; if it is not set, the numbers of the driver's device files."""
+    """What CUDA_VISIBLE_DEVICES lists; if it is not set, numbers from 0, as many as the driver has device files.
+
+    The files' own numbers are the host's: a container that is given the third GPU alone has /dev/nvidia2, CUDA a GPU 0.
+    """
     listed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if listed is None:
-        return sorted((path.name.removeprefix("nvidia") for path in DRIVER.glob("nvidia[0-9]*")), key=int)
+        return [str(number) for number, _ in enumerate(DRIVER.glob("nvidia[0-9]*"))]
     names = [name.strip() for name in listed.split(",")]
     hidden = next((i for i, name in enumerate(names) if name in ("", "-1")), len(names))
     return names[:hidden]  # as CUDA reads it: nothing after the first that is none
@@ -81,5 +84,5 @@ def _lock(path: Path) -> IO[str] | None:
     except BlockingIOError:
         handle.close()
         return None
-    os.set_inheritable(handle.fileno(), True)  # `rdm train` becomes torchrun, and keeps its GPUs
+    os.set_inheritable(handle.fileno(), True)  # what becomes torchrun keeps its GPUs
     return handle

@@ -1,14 +1,17 @@
-"""Several processes that train one network, each on its share of every batch; with one process, nothing happens.
+"""Several processes that do one job, each its share; with one process, nothing happens.
 
-torchrun starts them. Each holds the whole network and state; gradients and the batch means that the supervision of the
-gates rests on are averaged, so that all take the same step: the one that a single process would take, up to rounding.
+torchrun starts them. In training each holds the whole network and state, and has its rows of every batch; gradients and
+the batch means that the supervision of the gates rests on are averaged, so that all take the same step: the one that a
+single process would take, up to rounding. In encoding each has its files.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -16,14 +19,19 @@ from torch import distributed as dist
 
 from rdm.errors import UsageError
 
+Piece = TypeVar("Piece")
+
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[None]:
-    """Take part in what torchrun started, for the time of this block."""
+def joined(device: torch.device, patience: timedelta | None = None) -> Iterator[None]:
+    """Take part in what torchrun started, for the time of this block.
+
+    device: of the tensors that are exchanged. patience: how long one waits for another; None: as long as torch does.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=patience)
     try:
         yield
     finally:
@@ -38,6 +46,19 @@ def own_rows(batch: int) -> slice:
     if batch % size:
         raise UsageError(f"A batch of {batch} cannot be dealt evenly to {size} processes; ask for another number.")
     return slice(rank * batch // size, (rank + 1) * batch // size)
+
+
+def own_pieces(pieces: Sequence[Piece]) -> Sequence[Piece]:
+    """This process's of independent pieces of work: every N-th, so that what a kill left is dealt evenly, too."""
+    if not dist.is_initialized():
+        return pieces
+    return pieces[dist.get_rank() :: dist.get_world_size()]
+
+
+def wait_for_all() -> None:
+    """Go on when every process has come to this line."""
+    if dist.is_initialized():
+        dist.barrier()
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ SOURCE = ROOT / "src" / "rdm"
 FLOORS = [
     {"ahead", "errors", "progress", "randomness", "paths"},
     {"params", "devices", "parts", "checkpoints"},
-    {"provenance", "diffusion", "runtime", "performance", "distributed"},
+    {"provenance", "diffusion", "runtime", "performance", "launch", "distributed"},
     {"downloads", "containers"},
     {"data"},
     {"models", "latents"},

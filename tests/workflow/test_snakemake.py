@@ -308,15 +308,19 @@ def test_as_many_gpu_jobs_at_a_time_as_there_are_gpus(tmp_path, write_params, mo
     assert jobs == [f"autoencoder {what}" for what in order]
 
 
-def test_a_training_is_told_how_many_gpus_it_may_use(tmp_path, write_params, monkeypatch):
-    """And is not done again for it."""
+def test_encoding_and_training_are_told_how_many_gpus_they_may_use(tmp_path, write_params, monkeypatch):
     changed = write_params(lambda content: content.update(device="auto"))
     train = paths.train("ci-dit-s0") / paths.MANIFEST
-    for visible, expected in (("", "train ci-dit-s0 --overwrite >"), ("0,1", "train ci-dit-s0 --overwrite --gpus 1 >")):
+    several = ("--set-resources", "latents:gpu=3", "train:gpu=2")
+    for visible, wanted, encoding, training in (
+        ("", (), "", ""),
+        ("0,1,2", (), " --gpus 1", " --gpus 1"),
+        ("0,1,2", several, " --gpus 3", " --gpus 2"),
+    ):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-        assert expected in snakemake(tmp_path, train, "-n", "-p", configfile=changed).stdout
-    wanted = ("--set-resources", "train:gpu=2")
-    assert "--gpus 2 >" in snakemake(tmp_path, train, "-n", "-p", *wanted, configfile=changed).stdout
+        planned = snakemake(tmp_path, train, "-n", "-p", *wanted, configfile=changed).stdout
+        assert f"rdm latents f4 --overwrite{encoding} >" in planned
+        assert f"rdm train ci-dit-s0 --overwrite{training} >" in planned
 
 
 def test_the_lock_of_a_killed_run_is_removed(tmp_path):

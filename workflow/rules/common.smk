@@ -87,6 +87,11 @@ def files(outputs):
     return [graph.declared(path) for path in outputs]
 
 
+def gpus_option(wildcards, resources):
+    """How many GPUs a job may use, for its command; a parameter made of resources is no reason to run again."""
+    return f" --gpus {resources.gpu}" if resources.get("gpu") else ""
+
+
 def parts_of(verb, name):
     """The files that say that the parts of a job are done; of a job in one piece, none."""
     parts = getattr(EXPERIMENT.parts, verb)

@@ -8,9 +8,7 @@ rule autoencoder:
     benchmark:
         "logs/autoencoder/{dataset}/{autoencoder}.tsv"
     wildcard_constraints:
-        autoencoder="|".join(
-            name for name in EXPERIMENT.latents if EXPERIMENT.lender(name) == name
-        ),
+        autoencoder="|".join(EXPERIMENT.autoencoders),
     priority: 2
     threads: EXPERIMENT.threads
     resources:
@@ -40,7 +38,8 @@ rule latents:
     params:
         values=lambda w: dependencies.of_latents(EXPERIMENT, w.autoencoder),
         code=code_digest("latents"),
+        gpus=gpus_option,
     message:
         "encode {wildcards.dataset} as {wildcards.autoencoder}"
     shell:
-        "rdm latents {wildcards.autoencoder} --overwrite > {log} 2>&1"
+        "rdm latents {wildcards.autoencoder} --overwrite{params.gpus} > {log} 2>&1"

@@ -14,10 +14,7 @@ rule train:
     params:
         values=lambda w: dependencies.of_train(EXPERIMENT, w.run),
         code=code_digest("train"),
-        # of resources, and so no reason to train again
-        gpus=lambda wildcards, resources: (
-            f" --gpus {resources.gpu}" if resources.get("gpu") else ""
-        ),
+        gpus=gpus_option,
     message:
         "train {wildcards.run}"
     shell:

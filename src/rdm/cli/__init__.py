@@ -14,6 +14,7 @@ from rdm.cli.claims import claims
 from rdm.cli.common import (
     Commands,
     check_known,
+    gpus_option,
     load_experiment,
     overwrite_option,
     params_option,
@@ -30,6 +31,7 @@ from rdm.cli.params import params
 from rdm.cli.plan import plan
 from rdm.cli.pull import pull
 from rdm.cli.score import score
+from rdm.launch import spread
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -46,7 +48,8 @@ def main() -> None:
     `snakemake --use-singularity`.
 
     Every verb reads a parameter file and the results of the verbs before it, below the folder results/.
-    `snakemake --cores all results/table1.csv` runs them all. Exit codes: 0 done, 1 failed, 2 wrong usage.
+    `snakemake --cores all results/table1.csv` runs them all. Exit codes: 0 done, 1 failed, 2 wrong usage, and 3 of
+    `rdm claims`, where a supported claim no longer is.
     """
 
 
@@ -85,19 +88,25 @@ def autoencoder(name: str, params_file: str, overwrite: bool) -> None:
 
 @main.command()
 @click.argument("name")
+@gpus_option
 @params_option
 @overwrite_option
-def latents(name: str, params_file: str, overwrite: bool) -> None:
+def latents(name: str, gpus: int | None, params_file: str, overwrite: bool) -> None:
     """Encode the training images of NAME in the parameter file's `latents` section.
 
-    Writes results/latents/DATASET/NAME: safetensors shards and, in the manifest, their statistics.
+    Interrupted, it goes on at the next shard. Each of several GPUs takes its share of the shards, whose bytes stay the
+    same. Writes results/latents/DATASET/NAME: safetensors shards and, in the manifest, their statistics.
     Needs: rdm autoencoder.
     """
     experiment = load_experiment(params_file)
     check_known(name, experiment.latents, "entry of latents")
+    spread(experiment.device, gpus)
     from rdm.latents import stage
+    from rdm.progress import is_first
 
-    print_path(stage.run(experiment, name, overwrite))
+    folder = stage.run(experiment, name, overwrite)
+    if is_first():
+        print_path(folder)
 
 
 @main.command()
@@ -118,11 +127,7 @@ def extractor(name: str, params_file: str, overwrite: bool) -> None:
 
 @main.command()
 @click.argument("run")
-@click.option(
-    "--gpus",
-    type=click.IntRange(min=0),
-    help="Train on so many GPUs, on all machines of a Slurm job together. Default: all that a cluster gives, else one.",
-)
+@gpus_option
 @click.option(
     "--tracker",
     "trackers",
@@ -143,10 +148,10 @@ def train(run: str, gpus: int | None, trackers: tuple[str, ...], params_file: st
     """
     experiment = load_experiment(params_file)
     experiment.find_run(run)
+    spread(experiment.device, gpus)
     from rdm.progress import is_first
-    from rdm.train import launch, stage
+    from rdm.train import stage
 
-    launch.spread(gpus if experiment.device in ("auto", "cuda") else 1)
     folder = stage.run(experiment, run, overwrite, trackers)
     if is_first():
         print_path(folder)

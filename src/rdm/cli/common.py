@@ -43,6 +43,11 @@ overwrite_option = click.option(
     is_flag=True,
     help="Replace a result that is damaged, or that other parameters, inputs or code made. A current one stays.",
 )
+gpus_option = click.option(
+    "--gpus",
+    type=click.IntRange(min=1),
+    help="Work on so many GPUs, on all machines of a Slurm job together. Default: all that a cluster gives, else one.",
+)
 part_option = click.option("--part", metavar="I/N", help="Only the I-th of N parts, each a job of its own.")
 
 

@@ -2,62 +2,88 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
+from datetime import timedelta
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from tqdm import tqdm
 
 from rdm.ahead import ahead
 from rdm.data.stage import Dataset
+from rdm.distributed import joined, own_pieces, wait_for_all
 from rdm.latents.codec import LatentCodec
 from rdm.progress import progress
 from rdm.provenance.files import require_disk, whole_file
 
 SHARD = 8192  # images or frames per file: large enough to read fast, small enough to hash and move
 BATCH = 100  # images or frames per call
+CPU = torch.device("cpu")
+PATIENCE = timedelta(days=7)  # with a slower process: torchrun itself sees to it that none waits for one that has died
 
 
 def encode_shards(codec: LatentCodec, dataset: Dataset, mirror: bool, folder: Path, results: Path) -> list[Path]:
     """Fill `folder` with a data set's shards, and return them; those that an interrupted run left stay.
 
     mirror: mirrored items stand in the same shard, behind the others. A KL autoencoder's moments are kept in float16.
-    The next batch is read while the network encodes this one.
+    Each of several processes encodes its share of the shards; all return when every shard is there.
     Raises RdmError if it, or `results`, into which they go when all are there, is on a disk that is too small.
     """
-    count, images = len(dataset.labels), dataset.images
-    frames = images.shape[1] if len(images.shape) == 5 else 1
-    in_shard, in_batch = max(SHARD // frames, 1), max(BATCH // frames, 1)
-    shards = [folder / f"{number:05d}.safetensors" for number in range(math.ceil(count / in_shard))]
+    count, shape = len(dataset.labels), dataset.images.shape[1:]
+    in_shard, copies = max(SHARD // _frames(shape), 1), 2 if mirror else 1
     items = {
-        path: range(number * in_shard, min((number + 1) * in_shard, count))
-        for number, path in enumerate(shards)
-        if not path.exists()
+        folder / f"{number:05d}.safetensors": range(start, min(start + in_shard, count))
+        for number, start in enumerate(range(0, count, in_shard))
     }
-    left, copies = sum(map(len, items.values())), 2 if mirror else 1
-    for place in (folder, results):
-        require_disk(place, left * copies * (codec.stored_bytes(images.shape[1:]) + 16))
-    batches = {path: [slice(n, min(n + in_batch, own.stop)) for n in own[::in_batch]] for path, own in items.items()}
+    with joined(CPU, PATIENCE):  # nothing that a GPU holds is exchanged
+        missing = {path: numbers for path, numbers in items.items() if not path.exists()}
+        for place in (folder, results):
+            require_disk(place, _total(missing) * copies * (codec.stored_bytes(shape) + 16))
+        own = {path: items[path] for path in own_pieces(list(items))}
+        left = {path: numbers for path, numbers in own.items() if path in missing}
+        with progress("latents", _total(own), _total(own) - _total(left)) as bar:
+            _encode(codec, dataset, copies, left, bar)
+        wait_for_all()
+    return list(items)
+
+
+def _encode(codec: LatentCodec, dataset: Dataset, copies: int, items: dict[Path, range], bar: tqdm[Any]) -> None:
+    """Write the shards of these items, one after the other; the next batch is read while the network encodes this one.
+
+    copies: 2 where mirrored items are encoded, too.
+    """
+    images, size = dataset.images, max(BATCH // _frames(dataset.images.shape[1:]), 1)
+    batches = {path: [slice(n, min(n + size, own.stop)) for n in own[::size]] for path, own in items.items()}
     pixels = ahead(lambda batch: np.array(images[batch]), (batch for own in batches.values() for batch in own))
-    with progress("latents", count, count - left) as bar:
-        for path, own in batches.items():
-            encoded, mirrored = [], list[Tensor]()
-            for read in islice(pixels, len(own)):
-                encoded.append(codec.encode_raw(read).cpu())
-                if mirror:
-                    mirrored.append(codec.encode_raw(read[..., ::-1, :]).cpu())
-                bar.update(len(read))
-            latents = torch.cat(encoded + mirrored)
-            latents = latents.half() if isinstance(codec.autoencoder, AutoencoderKL) else latents
-            numbers = torch.arange(own[0].start, own[-1].stop).repeat(copies)
-            labels = torch.from_numpy(dataset.labels)[numbers]
-            with whole_file(path) as temporary:
-                save_file({"latents": latents, "labels": labels, "items": numbers}, temporary)
-    return shards
+    for path, numbers in items.items():
+        encoded, mirrored = [], list[Tensor]()
+        for read in islice(pixels, len(batches[path])):
+            encoded.append(codec.encode_raw(read).cpu())
+            if copies > 1:
+                mirrored.append(codec.encode_raw(read[..., ::-1, :]).cpu())
+            bar.update(len(read))
+        latents = torch.cat(encoded + mirrored)
+        latents = latents.half() if isinstance(codec.autoencoder, AutoencoderKL) else latents
+        kept = torch.arange(numbers.start, numbers.stop).repeat(copies)
+        content = {"latents": latents, "labels": torch.from_numpy(dataset.labels)[kept], "items": kept}
+        with whole_file(path) as temporary:
+            save_file(content, temporary)
+
+
+def _frames(shape: Sequence[int]) -> int:
+    """Images in an item of [T,] H, W, C."""
+    return shape[0] if len(shape) == 4 else 1
+
+
+def _total(items: dict[Path, range]) -> int:
+    """How many items there are in these shards."""
+    return sum(map(len, items.values()))
 
 
 def statistics(shards: list[Path]) -> tuple[Tensor, Tensor]:

@@ -23,6 +23,7 @@ from rdm.params.autoencoder import Pixels, PublishedAutoencoder
 from rdm.params.dependencies import make_autoencoder, make_latents, of_autoencoder, of_latents
 from rdm.params.performance import Performance
 from rdm.performance import compile_blocks, lay_out
+from rdm.progress import is_first
 from rdm.provenance.files import canonical_json, share_file
 from rdm.provenance.manifest import Artefact, Recipe, build, check_input, is_current, read
 from rdm.runtime import prepare
@@ -45,12 +46,12 @@ class Latents:
 
 
 def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
-    """Encode the data set of the entry `name`; returns the folder.
+    """Encode the data set of the entry `name`, alone or as one of several processes; returns the folder.
 
     Interrupted, it goes on at the next shard. The shards hold the latents in the autoencoder's own units. What they are
     normalised by when they are read stands in the manifest: their mean and standard deviation per channel, over all
     items; of a published autoencoder its scale. Of pixels there are no shards, since they are those of the data set,
-    which data.json names.
+    which data.json names. Of several processes the first writes the folder.
     """
     parameters, dataset = experiment.autoencoder(name), experiment.latents[name].data
     mirror = experiment.is_mirrored(name)
@@ -62,15 +63,19 @@ def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
     if is_current(folder, recipe, make_latents(name), overwrite):
         return folder
     if isinstance(parameters, Pixels):
-        with build(folder, recipe) as (scratch, facts):
-            (scratch / "data.json").write_text(canonical_json({"sha256": images.artefact.digest}), encoding="utf-8")
-            facts |= _facts_of_pixels(images, mirror)
+        if is_first():
+            with build(folder, recipe) as (scratch, facts):
+                (scratch / "data.json").write_text(canonical_json({"sha256": images.artefact.digest}), encoding="utf-8")
+                facts |= _facts_of_pixels(images, mirror)
         return folder
     device = prepare(experiment)
     codec = _codec(autoencoder, [0.0], [1.0], device, experiment.performance)
     state = paths.latents_state(dataset, name, recipe.digest)
+    if not is_first():
+        encode_shards(codec, images, mirror, state, folder.parent)
+        return folder
     with build(folder, recipe) as (scratch, facts):
-        shards = encode_shards(codec, images, mirror, state, scratch)
+        shards = encode_shards(codec, images, mirror, state, folder.parent)
         mean, std = statistics(shards)
         for shard in shards:
             share_file(shard, scratch)

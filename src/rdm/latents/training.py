@@ -27,9 +27,10 @@ from rdm.runtime import prepare
 
 def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
     """Train the autoencoder `name`, or import its weights, of pixels none; returns its folder."""
-    parameters, lender = experiment.autoencoder(name), experiment.lender(name)
-    if lender != name:
+    if name not in experiment.autoencoders:
+        lender = experiment.lender(name)
         raise UsageError(f"latents.{name}.autoencoder is that of {lender!r}; run `{make_autoencoder(lender)}`.")
+    parameters = experiment.autoencoders[name]
     train = data.load(experiment, parameters.data, "train")
     test = data.load(experiment, parameters.data, "test")
     folder = paths.autoencoder(parameters.data, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -77,7 +78,8 @@ def run(experiment: Experiment, name: str, overwrite: bool = False, trackers: Se
     if is_current(folder, recipe, make_train(name), overwrite):
         return folder
     if published:
-        _import(experiment, name, recipe, encoded)
+        if is_first():
+            _import(experiment, name, recipe, encoded)
         return folder
     data = _training_data(latents.load(experiment, baseline.latents), baseline)
     device = prepare(experiment)
@@ -195,11 +197,11 @@ def _take_weights(network: nn.Module, weights: dict[str, Tensor]) -> None:
 
 
 def _write(state: TrainingState, folder: Path) -> None:
-    """EMA weights and gates, of the end and of each snapshot, and the log."""
+    """EMA weights and gates, of each snapshot and of the end, and the log."""
     lines = [json.dumps(line) + "\n" for line in state.log]
     (folder / "log.jsonl").write_text("".join(lines), encoding="utf-8")
-    _write_weights(state.ema, folder, None)
-    for step, weights in state.snapshots.items():
+    end = copy.deepcopy(state.ema.state_dict())
+    for step, weights in [*state.snapshots.items(), (None, end)]:  # last the end, which `state.ema` is again
         state.ema.load_state_dict(weights)
         _write_weights(state.ema, folder, step)
 

@@ -1,4 +1,4 @@
-"""From one process to several: `rdm train` becomes torchrun when it may use more than one GPU.
+"""From one process to several: `rdm train` and `rdm latents` become torchrun when they may use more than one GPU.
 
 On several machines of a Slurm job, srun starts one torchrun on each.
 """
@@ -13,13 +13,14 @@ from rdm.devices import claim_gpus, handed_out, visible_gpus
 from rdm.errors import UsageError
 
 
-def spread(gpus: int | None) -> None:
+def spread(device: str, gpus: int | None) -> None:
     """Take the GPUs of this job; with several, start again as one process per GPU (and do not return).
 
+    device: as the parameter file has it; where that leaves no choice, one process, which takes none of the GPUs here.
     gpus: on all machines of the job together. None: all that a cluster has given, elsewhere one.
     Raises UsageError if there are not so many, or if they cannot be dealt evenly to the machines.
     """
-    if "LOCAL_RANK" in os.environ:
+    if device not in ("auto", "cuda") or "LOCAL_RANK" in os.environ:
         return
     nodes = int(os.environ.get("SLURM_JOB_NUM_NODES", "1"))
     wanted = gpus or (visible_gpus() * nodes if handed_out() else 1)
