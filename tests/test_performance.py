@@ -1,6 +1,8 @@
 """Every switch of the section `performance` changes what it says, and nothing without it."""
 
 import functools
+import subprocess
+import sys
 from contextlib import contextmanager
 
 import numpy as np
@@ -13,7 +15,7 @@ from torch.nn import functional as F
 from rdm import params
 from rdm.errors import ParameterError, UsageError
 from rdm.latents.codec import LatentCodec, build_autoencoder
-from rdm.models.gates import attach_gates
+from rdm.models.gates import attach_gates, gates_of
 from rdm.models.sensitivity import record_states
 from rdm.models.zoo import build_network
 from rdm.params.autoencoder import Autoencoder
@@ -96,6 +98,12 @@ def without_tf32():
     torch.backends.cudnn.allow_tf32 = before
 
 
+def test_precision_needs_no_diffusers():
+    """Whose import takes seconds: a score computes in a precision, and has no network of theirs."""
+    code = "import sys, rdm.performance; sys.exit('diffusers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 @pytest.mark.parametrize("precision", SEEN)
 def test_training_computes_in_its_precision_forward_and_backward(job, precision):
     network = build_network(NETWORKS["dit"], shape_of("dit"), CLASSES, seed=0)
@@ -111,6 +119,18 @@ def test_bfloat16_trains_as_float32_does_up_to_rounding(job):
     losses = [trained(job("unet-cross", Performance(train=p)), "unet-cross").log[-1]["loss"] for p in SEEN]
     assert losses[0] == losses[1] != losses[2]
     assert losses[2] == pytest.approx(losses[0], rel=0.01)
+
+
+def test_supervised_gates_train_and_are_probed_in_bfloat16_as_in_float32(job):
+    """What Figure 5 draws, and the gates that came of it."""
+    gates = Gates(learning_rate=0.05, supervision=Supervision(kind="preserve"))
+    kind, precisions = "unet-cross", ("float32", "bfloat16")
+    exact, rounded = (trained(job(kind, Performance(train=p), gates), kind) for p in precisions)
+    assert rounded.log[-1]["sensitivity"] != exact.log[-1]["sensitivity"]
+    assert rounded.log[-1]["sensitivity"] == pytest.approx(exact.log[-1]["sensitivity"], abs=0.1)  # to -2.3
+    assert rounded.log[-1]["supervision_to_loss"] == pytest.approx(exact.log[-1]["supervision_to_loss"], rel=0.1)
+    moved = [torch.cat([g.delta.flatten() for g in gates_of(s.model).values()]) for s in (exact, rounded)]
+    assert (moved[1] - moved[0]).norm() < 0.2 * moved[0].norm()
 
 
 @pytest.mark.parametrize("precision", SEEN)

@@ -6,24 +6,15 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
-from diffusers.models.attention import BasicTransformerBlock
-from diffusers.models.attention_processor import Attention
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from diffusers.models.autoencoders.vq_model import VQModel
-from diffusers.models.resnet import ResnetBlock2D
-from diffusers.models.unets.unet_2d import UNet2DModel
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 
 from rdm.errors import UsageError
 from rdm.params.performance import Performance, Precision
 
 Network = TypeVar("Network", bound=nn.Module)
-BLOCKS = (BasicTransformerBlock, ResnetBlock2D, Attention)
-CONVOLUTIONAL = (UNet2DModel, UNet2DConditionModel, AutoencoderKL, VQModel)
 SHAPES = 64  # of blocks that share their code: LDM-4's residual blocks have 20
 
 
@@ -60,7 +51,7 @@ def in_precision(network: nn.Module, precision: Precision, device: torch.device)
 
 def lay_out(network: Network, performance: Performance) -> Network:
     """The network, in place, with its weights channels last, if it is convolutional: its activations follow."""
-    if performance.channels_last and isinstance(network, CONVOLUTIONAL):
+    if performance.channels_last and isinstance(network, _convolutional()):
         network.to(memory_format=torch.channels_last)
     return network
 
@@ -86,7 +77,24 @@ def compile_blocks(network: Network, performance: Performance) -> Network:
 def _outermost(network: nn.Module) -> Iterator[nn.Module]:
     """The blocks that are in no other one."""
     for child in network.children():
-        if isinstance(child, BLOCKS):
+        if isinstance(child, _blocks()):
             yield child
         else:
             yield from _outermost(child)
+
+
+def _convolutional() -> tuple[type[Any], ...]:
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL  # takes seconds, and scores need none
+    from diffusers.models.autoencoders.vq_model import VQModel
+    from diffusers.models.unets.unet_2d import UNet2DModel
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+    return UNet2DModel, UNet2DConditionModel, AutoencoderKL, VQModel
+
+
+def _blocks() -> tuple[type[Any], ...]:
+    from diffusers.models.attention import BasicTransformerBlock
+    from diffusers.models.attention_processor import Attention
+    from diffusers.models.resnet import ResnetBlock2D
+
+    return BasicTransformerBlock, ResnetBlock2D, Attention

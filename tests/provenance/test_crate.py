@@ -138,6 +138,12 @@ def test_a_table(tmp_path, monkeypatch):
     assert "params/published.csv" in str(graph)
 
 
+@pytest.mark.parametrize("name", ["ours.yml", "ours"])
+def test_a_parameter_file_may_have_any_name(chain, write_params, name):
+    graph = check_crate(export(SCORED, params=write_params(name=name)))
+    assert graph[name]["encodingFormat"] == "application/yaml"
+
+
 def test_what_is_there_stays(chain):
     Path("crate").mkdir()
     fails(rdm("explain", str(SCORED), "--ro-crate", "crate"), 2, "crate is there already")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import subprocess
 from pathlib import Path
 
@@ -113,13 +114,18 @@ def test_a_full_disk_is_an_os_error(tmp_path):
 def test_what_a_killed_process_left_is_removed(tmp_path):
     dead = subprocess.Popen(["true"])
     dead.wait()
-    (tmp_path / f".a.{dead.pid}.partial").mkdir()
-    (tmp_path / f".b.{dead.pid}.partial").write_text("half")
-    living = tmp_path / f".a.{os.getppid()}.partial"
-    living.mkdir()
-    with whole_folder(tmp_path / "a"), whole_file(tmp_path / "b") as temporary:
+    here = platform.node()
+    for name in (f".a.{here}.{dead.pid}.partial", f".a.{here}.old.{dead.pid}.partial"):
+        (tmp_path / name).mkdir()
+    (tmp_path / f".b.{here}.{dead.pid}.partial").write_text("half")
+    living = tmp_path / f".a.{here}.{os.getppid()}.partial"
+    elsewhere = [tmp_path / f".a.{host}.{dead.pid}.partial" for host in ("elsewhere", f"{here}.elsewhere")]
+    for folder in (living, *elsewhere):  # another host that shares the disk has processes of its own
+        folder.mkdir()
+    with whole_folder(tmp_path / "a") as own, whole_file(tmp_path / "b") as temporary:
+        assert own.name == f".a.{here}.{os.getpid()}.partial"
         temporary.write_text("whole")
-    assert {path.name for path in tmp_path.iterdir()} == {"a", "b", living.name}
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "b", living.name, *(path.name for path in elsewhere)}
 
 
 @pytest.fixture

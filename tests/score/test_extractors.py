@@ -14,7 +14,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from rdm.errors import RdmError, UsageError
 from rdm.params.protocol import Pixels
 from rdm.score import weights
-from rdm.score.extractors import Inception, build_extractor
+from rdm.score.extractors import Extractor, Inception, build_extractor
 from rdm.score.neighbours import precision_recall
 from rdm.score.resize import tf1
 from rdm.score.weights import find_weights
@@ -123,6 +123,41 @@ def test_bfloat16_is_near_and_not_the_same(inception_weights, extractor):
         build_extractor("inception", inception_weights, CPU, precision="tf32")
 
 
+def switches():
+    """TF32 in products and in convolutions, and whether cuDNN tries kernels out, and takes those that repeat."""
+    cudnn = torch.backends.cudnn
+    return torch.backends.cuda.matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic
+
+
+@pytest.fixture
+def switched():
+    """Torch's switches as no stage of ours leaves them."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    with torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=True):
+        torch.backends.cuda.matmul.allow_tf32 = True
+        yield switches()
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
+def test_a_network_computes_in_its_precision_and_leaves_torch_as_it_was(switched, precision):
+    seen = []
+
+    def network(inputs, pixels):
+        pool = inputs.float().mean((2, 3)) @ torch.eye(3)
+        seen.extend([*switches(), pool.dtype])
+        return {"pool": pool}
+
+    extractor = Extractor("classifier", network, 3, False, 3, 2, "", CPU, precision)
+    assert extractor.features(IMAGES)["pool"].dtype == np.float32
+    assert switches() == switched == (True, True, True, False)
+    fast, dtype = precision == "tf32", torch.bfloat16 if precision == "bfloat16" else torch.float32
+    assert seen == [fast, fast, False, True, dtype]
+    with pytest.raises(RdmError, match="do they fit it"):
+        extractor.features(IMAGES[..., :2])
+    assert switches() == switched
+
+
 class FakeI3D(nn.Module):
     """Takes what StyleGAN-V's TorchScript takes."""
 
@@ -172,8 +207,11 @@ def test_weights_must_be_those_of_the_protocol(tmp_path):
     for digest in (f"sha256:{sha256}", f"sha256:{sha256[:8]}", "git:ce013625030ba8dba906f756967f9e9ca394464a", None):
         assert find_weights("inception", digest, file) == (file, sha256)
     for digest in ("sha256:00000000", "git:" + 40 * "0"):
-        with pytest.raises(UsageError, match=rf"is not the inception file that the protocol names \({digest}"):
+        with pytest.raises(UsageError, match=rf"is not the inception file that the protocol names \({digest}") as told:
             find_weights("inception", digest, file)
+        assert str(told.value).endswith("and name its path with --weights.")
+    with pytest.raises(UsageError, match=r"is not the classifier file .*; name another\.$"):
+        find_weights("classifier", "sha256:00000000", file)
     with pytest.raises(UsageError, match="is no published file; name one with --weights"):
         find_weights("classifier", None, None)
 

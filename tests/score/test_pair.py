@@ -22,6 +22,7 @@ from rdm.params.protocol import Pixels
 from rdm.provenance.files import file_digest
 from rdm.score import (
     FeatureStatistics,
+    features,
     frechet_distance,
     inception_score,
     kernel_distance,
@@ -185,6 +186,47 @@ def test_parts_give_the_bits_of_one_job(folder, monkeypatch):
     assert "is no whole part" in rdm("parts", "--against", "reference.npz", *options, code=2)
 
 
+def test_parts_of_another_number_take_the_place_of_those_there(folder):
+    """An interrupted run of two parts, then four: what is written last holds, and nothing is there twice."""
+    np.savez("many.npz", arr_0=pictures(1, 730)[0])
+    options = ("--protocol", "ci", "--weights", "net.safetensors", "--set", "samples=730")
+    rdm("features", "many.npz", "parts", *options, "--part", "1/2")
+    old = Path("parts/features-00000000-00000400.safetensors")
+    kept = old.read_bytes()
+    for part in ("3/4", "2/4"):
+        rdm("features", "many.npz", "parts", *options, "--part", part)
+    message = rdm("parts", "--against", "reference.npz", *options, code=2)
+    assert "items 0 to 200 are not there yet; run their part, or all parts if N was another." in message
+    rdm("features", "many.npz", "parts", *options, "--part", "1/4")
+    assert "items 600 to 730 are not there yet" in rdm("parts", "--against", "reference.npz", *options, code=2)
+    rdm("features", "many.npz", "parts", *options, "--part", "4/4")
+    whole = score("many.npz", options=options)
+    assert score("parts", options=options)["values"] == whole["values"]
+    old.write_bytes(kept)  # as two jobs of different N at the same time may leave it
+    message = rdm("parts", "--against", "reference.npz", *options, code=2)
+    assert "features-00000000-00000200.safetensors and features-00000000-00000400.safetensors hold some" in message
+    assert message.endswith("remove one of them.\n")
+    old.unlink()
+    assert score("parts", options=options)["values"] == whole["values"]
+
+
+def test_parts_of_another_set_are_never_removed(folder):
+    """Nor damaged ones: a slip of the pen would cost what others computed."""
+    np.savez("many.npz", arr_0=pictures(1, 730)[0])
+    np.savez("others.npz", arr_0=pictures(2, 730)[0])
+    options = ("--protocol", "ci", "--weights", "net.safetensors", "--set", "samples=730")
+    rdm("features", "others.npz", "parts", *options, "--part", "1/2")
+    damaged = Path("parts/features-00000100-00000300.safetensors")
+    damaged.write_bytes(b"cut")
+    rdm("features", "many.npz", "parts", *options, "--part", "1/4")
+    assert len(list(Path("parts").iterdir())) == 3
+    message = rdm("parts", "--against", "reference.npz", *options, code=2)
+    assert f"{damaged} is no whole part" in message
+    assert message.endswith("remove it, and run its part again.\n")
+    damaged.unlink()
+    assert "are of different samples" in rdm("parts", "--against", "reference.npz", *options, code=2)
+
+
 @pytest.mark.parametrize(
     ("part", "message"), [("0/3", "numbered from 1"), ("4/3", "numbered"), ("1/9", "are 1 batches"), ("x", "give I/N")]
 )
@@ -193,16 +235,36 @@ def test_parts_that_do_not_exist(folder, part, message):
     assert not Path("parts").exists()
 
 
+class Items:
+    """730 pictures; `read_at` holds where reading began."""
+
+    def __init__(self):
+        self.images, _ = pictures(1, 730)
+        self.shape, self.read_at = self.images.shape, []
+
+    def read(self, start, stop):
+        self.read_at.append(start)
+        return self.images[start:stop]
+
+
+def test_items_are_read_a_few_batches_ahead(folder, monkeypatch):
+    """What the network makes of each batch is what it makes of the batch alone; whoever stops asking stops reading."""
+    monkeypatch.setattr(features, "READERS", 1)
+    extractor, items = build_extractor("classifier", Path("net.safetensors"), CPU), Items()
+    batches = features.stream(items, extractor, [None], ["pool"], 100, 730, "test")
+    assert items.read_at == []
+    for start in (100, 200):
+        [layers] = next(batches)
+        assert np.array_equal(layers["pool"], extractor.features(items.images[start : start + 100])["pool"])
+    batches.close()
+    assert items.read_at in ([100, 200, 300], [100, 200, 300, 400])
+    [whole] = extract(items, extractor, [None], ["pool"], 100, 730, "test")
+    alone = [extractor.features(items.images[start : min(start + 100, 730)])["pool"] for start in range(100, 730, 100)]
+    assert np.array_equal(whole["pool"], np.concatenate(alone))
+
+
 def test_statistics_of_parts_merge_to_those_of_the_whole(folder):
     extractor = build_extractor("classifier", Path("net.safetensors"), CPU)
-
-    class Items:
-        images, _ = pictures(1, 730)
-        shape = images.shape
-
-        def read(self, start, stop):
-            return self.images[start:stop]
-
     [whole] = extract(Items(), extractor, [None], ["pool"], 0, 730, "test")
     total = FeatureStatistics(20)
     for start, stop in ((0, 200), (200, 700), (700, 730)):

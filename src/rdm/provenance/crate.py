@@ -20,7 +20,8 @@ from rdm.provenance.files import digest, file_digest, whole_folder
 CRATE, PROFILE = "https://w3id.org/ro/crate/1.1", "https://w3id.org/ro/wfrun/process/0.5"
 METADATA = "ro-crate-metadata.json"
 LICENCE, PAPER = "https://spdx.org/licenses/MIT", "https://arxiv.org/abs/2406.13215"
-FORMATS = {".json": "application/json", ".csv": "text/csv", ".yaml": "application/yaml"}
+FORMATS = {".json": "application/json", ".csv": "text/csv"}
+YAML = "application/yaml"  # what a parameter file is, whatever its name
 Entity = dict[str, Any]
 DESCRIPTOR = {"@id": METADATA, "@type": "CreativeWork", "conformsTo": {"@id": CRATE}, "about": {"@id": "./"}}
 TITLE = "Neural Residual Diffusion Models for Deep Scalable Vision Generation"
@@ -81,7 +82,7 @@ def _copied(path: Path, name: str, crate: Path) -> Entity:
         "@id": name,
         "@type": "File",
         "name": path.name,
-        "encodingFormat": FORMATS[path.suffix],
+        "encodingFormat": FORMATS.get(path.suffix, YAML),
         "contentSize": str(path.stat().st_size),
         "sha256": file_digest(path),
     }

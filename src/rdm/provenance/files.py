@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,7 +52,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `folder`; it replaces `folder` if the block succeeds, and vanishes otherwise."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(folder)
-    outgoing = temporary.with_name(f".{folder.name}.old.{os.getpid()}.partial")
+    outgoing = temporary.with_name(f"{_stem(folder)}old.{os.getpid()}.partial")
     try:
         temporary.mkdir()
         yield temporary
@@ -84,13 +85,22 @@ def require_disk(place: Path, needed: int, remedy: str = "let results/ be a link
 
 
 def _temporary(path: Path) -> Path:
-    """A name beside `path` that no other living process uses; what killed processes left there is removed."""
-    for leftover in path.parent.glob(f".{path.name}.*.partial"):
-        process = leftover.suffixes[-2].removeprefix(".")
+    """A name beside `path` that no other living process uses; what killed processes of this host left is removed.
+
+    What those of other hosts left stays: on a disk that is shared they cannot be told from living ones.
+    """
+    stem = _stem(path)
+    for leftover in path.parent.glob(f"{stem}*.partial"):
+        process = leftover.name.removeprefix(stem).removesuffix(".partial").removeprefix("old.")
         if process.isdecimal() and not _alive(int(process)):
             shutil.rmtree(leftover, ignore_errors=True)
             leftover.unlink(missing_ok=True)
-    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+    return path.with_name(f"{stem}{os.getpid()}.partial")
+
+
+def _stem(path: Path) -> str:
+    """How the names of temporary files and folders of `path` begin on this host."""
+    return f".{path.name}.{platform.node()}."
 
 
 def _alive(process: int) -> bool:

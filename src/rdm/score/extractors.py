@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,12 +19,13 @@ from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.feature_extractor_inceptionv3 import BasicConv2d, FeatureExtractorInceptionV3
 
 from rdm.errors import RdmError, UsageError
+from rdm.params.performance import Precision
 from rdm.params.protocol import Pixels
+from rdm.performance import computing
 from rdm.score import classifier
 from rdm.score.resize import RESIZES
 from rdm.score.weights import find_weights
 
-Precision = Literal["float32", "tf32", "bfloat16"]
 INPUT_SIZE = 299
 TO_SPATIAL = (
     *("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "MaxPool_1", "Conv2d_3b_1x1", "Conv2d_4a_3x3", "MaxPool_2"),
@@ -62,17 +63,13 @@ class Extractor:
         Raises RdmError if the network does not take items of this shape, or the device has not enough memory.
         """
         inputs = torch.from_numpy(np.array(items, order="C")).to(self.device).movedim(-1, 1).contiguous()
-        fast = self.precision == "tf32"
+        deterministic = torch.backends.cudnn.flags(enabled=True, deterministic=True)
         try:
-            with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=fast):
-                torch.backends.cuda.matmul.allow_tf32 = fast
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-                    layers = self.network(inputs, pixels)
+            with deterministic, computing(self.precision, self.device):
+                layers = self.network(inputs, pixels)
         except RuntimeError as error:
             shape, reason = "x".join(map(str, items.shape)), str(error).strip().splitlines()[-1]
             raise RdmError(f"The {self.kind} network failed on items of {shape} ({reason}); do they fit it?") from None
-        finally:
-            torch.backends.cuda.matmul.allow_tf32 = False
         return {name: values.float().cpu().numpy() for name, values in layers.items() if name in (wanted or layers)}
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
 from typing import Protocol as Interface
 
 import numpy as np
 
+from rdm.ahead import ahead
 from rdm.errors import UsageError
 from rdm.params.protocol import Pixels, Protocol
 from rdm.progress import progress
@@ -55,31 +54,16 @@ def stream(
     A part that starts at a multiple of the extractor's batch sees the same batches as the whole, so the same bits.
     """
     check_items(items, extractor)
-    with ThreadPoolExecutor(READERS) as readers, progress(f"{what}: features", stop - start) as bar:
-        ahead: deque[Future[np.ndarray]] = deque()
-        try:
-            for first, last in pairwise([*range(start, stop, extractor.batch), stop]):
-                ahead.append(readers.submit(_read, items, first, last))
-                if len(ahead) > READERS:
-                    yield _features(ahead.popleft().result(), extractor, ways, wanted, bar)
-            while ahead:
-                yield _features(ahead.popleft().result(), extractor, ways, wanted, bar)
-        finally:
-            for future in ahead:
-                future.cancel()
 
+    def read(bounds: tuple[int, int]) -> np.ndarray:
+        """A copy, so that a mapped file is read here and not where the network waits."""
+        return np.array(items.read(*bounds), order="C")
 
-def _read(items: Items, start: int, stop: int) -> np.ndarray:
-    """A copy, so that a mapped file is read here and not where the network waits."""
-    return np.array(items.read(start, stop), order="C")
-
-
-def _features(
-    batch: np.ndarray, extractor: Extractor, ways: Sequence[Pixels | None], wanted: Collection[str], bar: Any
-) -> list[Layers]:
-    layers = [extractor.features(batch, way, wanted) for way in ways]
-    bar.update(len(batch))
-    return layers
+    with progress(f"{what}: features", stop - start) as bar:
+        for batch in ahead(read, pairwise([*range(start, stop, extractor.batch), stop]), READERS):
+            layers = [extractor.features(batch, way, wanted) for way in ways]
+            bar.update(len(batch))
+            yield layers
 
 
 def extract(

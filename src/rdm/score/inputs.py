@@ -13,10 +13,11 @@ import torch
 
 from rdm.data.sources import Images, is_class_sorted, open_images, open_videos
 from rdm.errors import UsageError
+from rdm.params.performance import Precision
 from rdm.params.protocol import Clips, Protocol
 from rdm.provenance.files import digest
 from rdm.score.clips import ClipItems, FrameItems
-from rdm.score.extractors import Extractor, Precision, build_extractor
+from rdm.score.extractors import Extractor, build_extractor
 from rdm.score.reference import Reference
 
 LIBRARIES = ("rdm", "torch", "torch-fidelity", "numpy", "scipy", "pillow", "av")

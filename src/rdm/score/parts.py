@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from rdm.score.features import Layers, check_preparation, extract, layers_of, pr
 from rdm.score.inputs import Settings, check_admitted, extractor_of, open_items
 
 PATTERN = "features-*.safetensors"
+SAME = ("total", "samples", "preparation")  # of the parts of one set
 
 
 @dataclass(frozen=True)
@@ -90,14 +92,29 @@ def save(
     digest: str,
     prepared: dict[str, Any],
 ) -> Path:
-    """Write items start to start + n of `total`; returns the file, whose name tells its range."""
+    """Write items start to start + n of `total`; returns the file, whose name tells its range.
+
+    Parts of the same set that share items with it are removed: there may have been another number of parts before.
+    """
     tensors = dict(layers) if labels is None else {**layers, "labels": labels}
     stop = start + len(layers["pool"])
     path = folder / f"features-{start:08d}-{stop:08d}.safetensors"
     about = {"start": start, "stop": stop, "total": total, "samples": digest, "preparation": prepared}
+    text = json.dumps(about, sort_keys=True)
     with whole_file(path) as temporary:
-        save_file(tensors, temporary, {"rdm": json.dumps(about, sort_keys=True)})
+        save_file(tensors, temporary, {"rdm": text})
+    _remove_others(path, json.loads(text))
     return path
+
+
+def _remove_others(path: Path, new: dict[str, Any]) -> None:
+    """Remove those parts of the same set that hold items which this one, `new`, holds now."""
+    for other in sorted(set(path.parent.glob(PATTERN)) - {path}):
+        with suppress(UsageError, FileNotFoundError):  # damaged, of which `open_parts` tells; or removed by another job
+            old = _about(other)
+            same = all(old[key] == new[key] for key in SAME)
+            if same and old["start"] < new["stop"] and new["start"] < old["stop"]:
+                other.unlink()
 
 
 def is_parts(path: Path) -> bool:
@@ -110,23 +127,25 @@ def open_parts(path: Path) -> Parts:
     files = tuple(sorted(path.glob(PATTERN)))
     said = [_about(file) for file in files]
     for file, one in zip(files, said, strict=True):
-        for key in ("total", "samples", "preparation"):
+        for key in SAME:
             if one[key] != said[0][key]:
                 raise UsageError(
                     f"{file} and {files[0].name} are of different {key}; keep the parts of one set in a folder."
                 )
-    reached = 0
-    for one in said:
-        if one["start"] != reached:
-            raise UsageError(f"{path}: items {reached} to {one['start']} are not there (or twice); run their part.")
-        reached = one["stop"]
-    if reached != said[0]["total"]:
-        raise UsageError(f"{path}: items {reached} to {said[0]['total']} are not there yet; run their part.")
+    reaches, starts = [0, *(one["stop"] for one in said)], [*(one["start"] for one in said), said[0]["total"]]
+    for number, (reached, start) in enumerate(zip(reaches, starts, strict=True)):
+        if start > reached:
+            raise UsageError(
+                f"{path}: items {reached} to {start} are not there yet; run their part, or all parts if N was another."
+            )
+        if start < reached:
+            both = " and ".join(file.name for file in files[number - 1 : number + 1])
+            raise UsageError(f"{path}: {both} hold some of the same items; remove one of them.")
     labels = [part for part in map(_labels, files) if part is not None]
     return Parts(
         path,
         files,
-        (reached,),
+        (reaches[-1],),
         np.concatenate(labels) if labels else None,
         said[0]["samples"],
         said[0]["preparation"],
@@ -139,7 +158,9 @@ def _about(file: Path) -> dict[str, Any]:
             said: dict[str, Any] = json.loads(content.metadata()["rdm"])
             return said
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{file} is no whole part of `rdm score features` ({error}); run it again.") from None
+        raise UsageError(
+            f"{file} is no whole part of `rdm score features` ({error}); remove it, and run its part again."
+        ) from None
 
 
 def _labels(file: Path) -> np.ndarray | None:

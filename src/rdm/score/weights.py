@@ -9,16 +9,11 @@ from pathlib import Path
 import pooch
 
 from rdm.errors import RdmError, UsageError
+from rdm.models.registry import WEIGHTS
 from rdm.provenance.files import file_digest, whole_file
 
 CACHE = Path(os.environ.get("RDM_CACHE", pooch.os_cache("rdm")))
-URLS = {
-    # torch-fidelity's conversion of TensorFlow's graph of 2015-12-05, Apache 2.0
-    "inception": "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
-    "weights-inception-2015-12-05-6726825d.pth",
-    # StyleGAN-V's TorchScript of TensorFlow Hub's I3D
-    "i3d": "https://www.dropbox.com/s/ge9e5ujwgetktms/i3d_torchscript.pt?dl=1",
-}
+URLS = {kind: WEIGHTS[kind].url for kind in ("inception", "i3d")}
 
 
 def find_weights(kind: str, expected: str | None, path: Path | None) -> tuple[Path, str]:
@@ -43,8 +38,8 @@ def find_weights(kind: str, expected: str | None, path: Path | None) -> tuple[Pa
 
 def _check(file: Path, kind: str, expected: str | None) -> None:
     if expected is not None and not _matches(file, expected):
-        remedy = f"download {URLS[kind]}" if kind in URLS else "name another"
-        raise UsageError(f"{file} is not the {kind} file that the protocol names ({expected}); {remedy}")
+        remedy = f"download {URLS[kind]} and name its path with --weights" if kind in URLS else "name another"
+        raise UsageError(f"{file} is not the {kind} file that the protocol names ({expected}); {remedy}.")
 
 
 def _matches(file: Path, expected: str) -> bool:
