@@ -18,6 +18,7 @@ from rdm.errors import UsageError
 from rdm.latents import stage as latents
 from rdm.models.gates import attach_gates, gates_of, load_gates
 from rdm.models.zoo import build_network
+from rdm.params.dependencies import of_sample
 from rdm.params.gates import Gates
 from rdm.params.protocol import Protocol
 from rdm.parts import Part
@@ -228,19 +229,19 @@ def test_an_interrupted_sampling_keeps_its_shards(workspace, experiment, monkeyp
 
 def test_reference_labels_have_exact_proportions(workspace, experiment):
     reference = data.load(experiment, "tiny", "test").labels
-    labels = stage.deal_labels(experiment, "tiny", 10, seed=0)
+    labels = stage.deal_labels(experiment, "tiny", "reference", 10, seed=0)
     assert np.array_equal(np.bincount(labels), np.bincount(reference))
     assert (np.diff(labels) < 0).any()
     clips = data.load(experiment, "ucf", "test").labels
-    assert np.array_equal(stage.deal_labels(experiment, "ucf", 10, seed=0), clips)
+    assert np.array_equal(stage.deal_labels(experiment, "ucf", "reference", 10, seed=0), clips)
     assert not np.array_equal(labels[:60], clips)
 
 
 def test_balanced_and_random_labels(experiment):
     def deal(kind, seed=0):
-        protocol = experiment.protocols["images"].model_copy(update={"labels": kind, "samples": 5000})
+        protocol = experiment.protocols["images"].model_copy(update={"samples": 5000})
         changed = altered(experiment, protocols=experiment.protocols | {"images": protocol})
-        return stage.deal_labels(changed, "tiny", 10, seed)
+        return stage.deal_labels(changed, "tiny", kind, 10, seed)
 
     assert set(np.bincount(deal("balanced"))) == {500}
     counts = np.bincount(deal("random"))
@@ -250,11 +251,21 @@ def test_balanced_and_random_labels(experiment):
     assert not np.array_equal(deal("random"), deal("random", seed=1))
 
 
+def test_a_sampler_deals_labels_in_a_way_of_its_own(workspace, experiment):
+    """As LDM's, balanced, beside others of the same data set; from text they are those of the captions."""
+    own = experiment.samplers["plain"].model_copy(update={"labels": "balanced"})
+    changed = altered(experiment, sample=experiment.sample | {"plain": own})
+    assert stage.prepare_drawing(changed, RUN, "plain", CPU).labels.tolist() == [*range(10)] * 36
+    assert of_sample(changed, RUN, "plain")["dealt"] == {"samples": 360, "labels": "balanced"}
+    for run, sampler in ((RUN, "guided"), ("ci-rdm-f-text-s0", "plain")):
+        drawings = [stage.prepare_drawing(e, run, sampler, CPU) for e in (experiment, changed)]
+        assert np.array_equal(drawings[0].labels, drawings[1].labels)
+        assert of_sample(experiment, run, sampler) == of_sample(changed, run, sampler)
+
+
 @pytest.mark.parametrize("kind", ["reference", "balanced", "random"])
 def test_labels_of_an_unconditional_set_are_all_zero(workspace, experiment, kind):
-    protocol = experiment.protocols["sky-clips"].model_copy(update={"labels": kind})
-    changed = altered(experiment, protocols=experiment.protocols | {"sky-clips": protocol})
-    labels = stage.deal_labels(changed, "sky", 0, seed=0)
+    labels = stage.deal_labels(experiment, "sky", kind, 0, seed=0)
     assert labels.dtype == np.int64
     assert labels.tolist() == [0] * 60
     assert store.load(experiment, "ci-sky-latte-s0", "clips").labels.tolist() == [0] * 60

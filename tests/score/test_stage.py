@@ -68,6 +68,18 @@ def test_values_equal_the_textbook(scorer, experiment):
     assert values["accuracy"] == (logits.argmax(1) == labels).mean()
 
 
+def test_errors_are_those_of_labels_as_they_were_dealt(scorer):
+    """In fixed proportions, though the protocol be of random ones, they vary less: by what lies between classes."""
+    images, labels = scorer.real.images, scorer.real.labels
+    scorer.protocol = scorer.protocol.model_copy(update={"labels": "random"})
+    layers = scorer.features(scorer.items(images, np.arange(len(images))), 0, len(images))
+    found = {rule: scorer.score(layers, labels, scorer.reference, rule)[0] for rule in (None, "random", "balanced")}
+    assert found[None] == found["random"]
+    for metric in ("fid", "is"):
+        assert found["balanced"][metric].value == found["random"][metric].value
+        assert found["balanced"][metric].standard_error < 0.9 * found["random"][metric].standard_error
+
+
 class TensorImages(torch.utils.data.Dataset):
     """uint8 images as torch-fidelity takes them."""
 

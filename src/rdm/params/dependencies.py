@@ -31,7 +31,7 @@ def of_latents(experiment: Experiment, name: str) -> Values:
     """A data set's latents, and what they are decoded with."""
     values = {**of_autoencoder(experiment, name), "encoded": _performance(experiment, "autoencoder")}
     # the autoencoder's data are those that it encodes, unless it is another entry's
-    if experiment.lender(name) == name:
+    if name in experiment.autoencoders:
         return values
     encodes = of_data(experiment, experiment.latents[name].data) | {"mirror": experiment.is_mirrored(name)}
     return values | {"encodes": encodes}
@@ -73,13 +73,15 @@ def start_of(experiment: Experiment, run: str) -> str | None:
 
 def of_sample(experiment: Experiment, run: str, sampler: str) -> Values:
     """The items of one run and sampler; of the protocols, only how many and of which labels or captions."""
-    dataset = experiment.data_of(experiment.find_run(run)[0])
+    system, _ = experiment.find_run(run)
+    dataset, labels = experiment.data_of(system), experiment.label_rule(system, sampler)
     protocol = experiment.dealing(dataset)
-    dealt: Values = {"samples": protocol.samples, "labels": protocol.labels}
-    if protocol.labels in ("reference", "captions"):
+    dealt: Values = {"samples": protocol.samples, "labels": labels}
+    if labels in ("reference", "captions"):
         dealt |= {"reference": protocol.reference, **of_data(experiment, dataset)}
     drawn = {"dealt": dealt, "drawn": _performance(experiment, "sample", "autoencoder")}
-    return {"sample": experiment.samplers[sampler].model_dump(), **drawn, **of_train(experiment, run)}
+    chosen = experiment.samplers[sampler].model_dump(exclude={"labels"})
+    return {"sample": chosen, **drawn, **of_train(experiment, run)}
 
 
 def of_scoring(experiment: Experiment, score: str) -> Values:

@@ -11,6 +11,7 @@ from rdm.errors import UsageError, nearest
 from rdm.params.autoencoder import AnyAutoencoder, Borrowed, Encoding
 from rdm.params.evaluation import Cell, Curve, Extractor, Figures, Published, Score, Tables
 from rdm.params.gates import Gates, Variant
+from rdm.params.network import TextNetwork
 from rdm.params.performance import Performance
 from rdm.params.protocol import Protocol
 from rdm.params.sampler import Sampler
@@ -125,6 +126,11 @@ class Experiment(Section):
         entry = self.systems[system]
         return self.train.baselines[entry.start] if isinstance(entry, FineTuned) else entry
 
+    @cached_property
+    def autoencoders(self) -> dict[str, AnyAutoencoder]:
+        """All autoencoders, by the name of the entry of `latents` whose own they are."""
+        return {name: entry for name, entry in self.latents.items() if not isinstance(entry, Borrowed)}
+
     def lender(self, latents: str) -> str:
         """The entry of `latents` whose autoencoder encodes: itself, or the one that it names."""
         own = self.latents[latents]
@@ -132,9 +138,7 @@ class Experiment(Section):
 
     def autoencoder(self, latents: str) -> AnyAutoencoder:
         """The autoencoder that encodes."""
-        own = self.latents[self.lender(latents)]
-        assert not isinstance(own, Borrowed)  # `check_systems` has seen to it
-        return own
+        return self.autoencoders[self.lender(latents)]
 
     def is_mirrored(self, latents: str) -> bool:
         """Whether mirrored images or clips are encoded, too, and learned as often."""
@@ -182,6 +186,11 @@ class Experiment(Section):
     def dealing(self, dataset: str) -> Protocol:
         """A protocol of the data set: how many samples are drawn, of which labels. All of one set agree in this."""
         return self.protocols[self.scores_of(dataset)[0]]
+
+    def label_rule(self, system: str, sampler: str) -> str:
+        """How the labels of a system's samples are dealt: from text as the captions are, by the protocol."""
+        own, text = self.samplers[sampler].labels, isinstance(self.baseline(system).network, TextNetwork)
+        return own if own and not text else self.dealing(self.data_of(system)).labels
 
     def cells(self, table: str) -> list[Cell]:
         """What stands in the rows of `table1` or `table2`."""

@@ -38,6 +38,7 @@ class Sampler(Section):
     clip: bool = False  # what a step of ddpm takes for the clean item is clipped to [-1, 1], as ADM's pixels are
     # ddim's timesteps of 1000 in 250: trailing 999, 995, ..., 3; leading 997, 993, ..., 1, as LDM's published samples
     spacing: Literal["trailing", "leading"] = "trailing"
+    labels: Literal["balanced", "random"] | None = None  # how they are dealt; None, and from text: as in the protocol
     batch: PositiveInt  # items per network call
     step: PositiveInt | None = None  # of the training: the weights of this snapshot; None: those of the end
 
@@ -47,8 +48,8 @@ class Sampler(Section):
         return self.steps + (0 if self.guidance == 1 else self.steps - self.unguided_steps)
 
     @model_validator(mode="after")
-    def noise_needs_ddim(self) -> Sampler:
-        """An eta that the solver would ignore is refused: dpm++ is deterministic here, ddpm always ancestral."""
+    def what_would_change_nothing(self) -> Sampler:
+        """Keys that the solver would ignore are refused: dpm++ is deterministic here, ddpm always ancestral."""
         if self.solver != "ddim" and self.eta > 0:
             raise ValueError("eta is for solver: ddim")
         if self.solver != "ddim" and self.spacing != "trailing":

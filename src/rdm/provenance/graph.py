@@ -205,7 +205,7 @@ def _all(experiment: Experiment) -> Iterator[Job]:
     """Every job but those of tables and figures."""
     yield from (data(experiment, name) for name in experiment.data)
     for name in experiment.latents:
-        if experiment.lender(name) == name:
+        if name in experiment.autoencoders:
             yield autoencoder(experiment, name)
         yield latents(experiment, name)
     for name, parameters in experiment.score.items():

@@ -75,9 +75,8 @@ def _pull(names: set[str], remote: str | None, force: bool) -> set[str]:
             raise UsageError(f"There is no remote {remote!r}; {nearest(remote, remotes)}")
         source = remote or repo.config["core"].get("remote")
         stages = repo.index.stages
-        recorded = [stage.addressing for stage in stages if all(out.hash_info for out in stage.outs)]
         try:
-            repo.pull(targets=recorded, remote=remote, force=force)
+            repo.pull(targets=_recorded(stages), remote=remote, force=force)
         except (CheckoutError, DownloadError) as error:
             if source is None:
                 raise UsageError("No remote is configured; name one: `dvc remote add --default NAME URL`.") from None
@@ -92,6 +91,17 @@ def _pull(names: set[str], remote: str | None, force: bool) -> set[str]:
         changed = {address.rpartition(":")[2] for address in found}
     noted = {file.name: file.read_text().strip() for file in CODE.glob("*")}
     return changed | {verb for verb in ("tables", "figures") if noted.get(verb) != code_digest(verb)}
+
+
+def _recorded(stages: list[Any]) -> list[str]:
+    """DVC's names of the stages that dvc.lock knows of: a file's where it knows all, as DVC reads it anew for each."""
+    files = {stage.relpath: [other for other in stages if other.relpath == stage.relpath] for stage in stages}
+    known = {file: [stage for stage in of if all(out.hash_info for out in stage.outs)] for file, of in files.items()}
+    return [
+        name
+        for file, recorded in known.items()
+        for name in ([file] if recorded == files[file] else [stage.addressing for stage in recorded])
+    ]
 
 
 def _write_notes(params_file: Path, files: dict[str, bool]) -> None:

@@ -12,9 +12,10 @@ from rdm.params.protocol import Protocol
 from rdm.randomness import generator, proportional, seed_of
 
 
-def deal_labels(experiment: Experiment, dataset: str, classes: int, seed: int) -> np.ndarray:
+def deal_labels(experiment: Experiment, dataset: str, rule: str, classes: int, seed: int) -> np.ndarray:
     """The label of every sample, int64 (N,); each is a function of its index (and, if random, of the seed).
 
+    rule: as of `Experiment.label_rule`.
     reference: the reference split's own labels, over and over (or, if it has more, some of them in its proportions):
     its class proportions, in its order. captions: those of the items whose captions are dealt.
     balanced: 0, 1, ..., classes - 1, over and over. random: uniform. Of an unconditional set all are 0.
@@ -23,11 +24,11 @@ def deal_labels(experiment: Experiment, dataset: str, classes: int, seed: int) -
     indices = np.arange(protocol.samples)
     if not classes:
         return np.zeros_like(indices)
-    if protocol.labels in ("reference", "captions"):
+    if rule in ("reference", "captions"):
         reference = data.load(experiment, dataset, protocol.reference).labels
         dealt: np.ndarray = reference[deal_items(protocol, reference)]
         return dealt
-    if protocol.labels == "balanced":
+    if rule == "balanced":
         return indices % classes
     return torch.randint(classes, (protocol.samples,), generator=generator(seed, "labels")).numpy()
 

@@ -91,7 +91,7 @@ def prepare_drawing(experiment: Experiment, name: str, sampler: str, device: tor
     check_input(trained.artefact, latents.read_manifest(experiment, baseline.latents), "latents", make_train(name))
     codec = latents.load_codec(experiment, baseline.latents, device)
     dataset, performance, classifier = experiment.data_of(system), experiment.performance, None
-    labels = deal_labels(experiment, dataset, trained.classes, seed)
+    labels = deal_labels(experiment, dataset, experiment.label_rule(system, sampler), trained.classes, seed)
     captions = deal_captions(experiment, dataset) if conditioning.text_of(trained.network) else None
     if chosen.classifier is not None:
         classifier = load_classifier(chosen.classifier, trained.latent_shape, trained.classes).to(device)

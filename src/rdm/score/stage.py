@@ -140,11 +140,12 @@ class Scorer:
         return folder
 
     def score(
-        self, layers: Layers, labels: np.ndarray | None, reference: Reference
+        self, layers: Layers, labels: np.ndarray | None, reference: Reference, rule: str | None = None
     ) -> tuple[dict[str, Estimate], list[str]]:
-        """The protocol's metrics, and remarks on what was scored."""
-        remarks = remarks_on(self.protocol, layers, labels)
-        return evaluate(self.protocol, reference, layers, labels, self.device), remarks
+        """The protocol's metrics, and remarks on what was scored. rule: how labels were dealt; None: as it says."""
+        protocol = self.protocol.model_copy(update={"labels": rule or self.protocol.labels})
+        remarks = remarks_on(protocol, layers, labels)
+        return evaluate(protocol, reference, layers, labels, self.device), remarks
 
     def write(
         self,
@@ -154,11 +155,12 @@ class Scorer:
         labels: np.ndarray | None,
         remarks: list[str],
         reference: Reference | None = None,
+        rule: str | None = None,
         **facts: Any,
     ) -> Path:
         """Score, and write one file: the values, and everything they depend on; no times, so that it repeats itself.
 
-        Features that several jobs extracted are taken, and removed.
+        rule: as of `score`. Features that several jobs extracted are taken, and removed.
         """
         reference, count, waiting = reference or self.reference, self.count(items), paths.score_state(recipe.digest)
         with noted(target):
@@ -166,7 +168,8 @@ class Scorer:
                 layers = parts.open_parts(waiting).layers()
             else:
                 layers = self.features(items, 0, count * self.protocol.frames)
-            estimates, more = self.score(layers, None if labels is None else labels[:count], reference)
+            labels = None if labels is None else labels[:count]
+            estimates, more = self.score(layers, labels, reference, rule)
             content = {
                 **describe(self.protocol, self.parameters.protocol, self.extractor, reference),
                 "values": {metric: estimate.as_dict() for metric, estimate in estimates.items()},
@@ -229,7 +232,8 @@ def _score_run(scorer: Scorer, name: str, part: Part | None) -> list[Path]:
             written.append(scorer.write_part(recipe, items, part))
             continue
         facts = {"path": str(samples.artefact.folder), "nfe": samples.artefact.facts["nfe"], "seed": seed}
-        written.append(scorer.write(path, recipe, items, samples.labels, [], **facts))
+        rule = experiment.label_rule(system, sampler)
+        written.append(scorer.write(path, recipe, items, samples.labels, [], rule=rule, **facts))
     return written
 
 
