@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,10 @@ from transformers import BertConfig, BertModel
 
 from rdm import params
 from rdm.cli import main
+from rdm.errors import UsageError
+from rdm.latents import encoding
 from rdm.models.cost import blank_inputs, forward_flops
+from rdm.models.registry import WEIGHTS
 from rdm.models.text import build_text
 from rdm.models.zoo import build_network
 from rdm.params import evaluation, schema
@@ -144,16 +148,15 @@ def test_what_was_counted_is_what_would_be_counted_now():
             what = experiment.baseline(system).network, plan.shape_of(system), plan.classes_of(system)
             assert counted.network_key(*what) in counted._counted()
         assert counted.of_network(*what) == cost.of_network(*what)  # the last one; all take a minute
-        for entry, encoding in experiment.latents.items():
-            data, autoencoder = experiment.data[encoding.data], experiment.autoencoder(entry)
+        for entry, encoded in experiment.latents.items():
+            data, autoencoder = experiment.data[encoded.data], experiment.autoencoder(entry)
             assert counted.of_autoencoder(autoencoder, 1, data.image_size) == cost.of_autoencoder(
                 autoencoder, 1, data.image_size
             )
 
 
 def test_the_paper_is_planned_without_torch():
-    items = [f"--items={name}=1000" for name in ("imagenet", "ucf101", "skytimelapse", "taichi-hd")]
-    command = ["rdm", "plan", "--params", "params/paper.yaml", *items]
+    command = ["rdm", "plan", "--params", "params/paper.yaml"]
     code = f"import sys; sys.argv = {command!r}; from rdm.cli import main; main(standalone_mode=False)"
     checked = f"{code}; assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", checked], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -164,6 +167,66 @@ def test_the_paper_is_planned_without_torch():
 def test_what_is_new_is_counted(monkeypatch):
     monkeypatch.setattr(counted, "_counted", dict)
     assert counted.of_network(NETWORKS["dit"], SHAPE, CLASSES) == cost.of_network(NETWORKS["dit"], SHAPE, CLASSES)
+
+
+def test_what_is_alive_at_a_time():
+    """Of a chain an input and an output; of a residual unit its input, too; views and weights take no room."""
+    with torch.device("meta"):
+        layers = torch.nn.ModuleList([torch.nn.Linear(100, 100, bias=False) for _ in range(4)])
+        x = torch.zeros(1, 100)
+
+    def chain():
+        return layers[3](layers[2](layers[1](layers[0](x)))).view(10, 10).t()
+
+    def residual():
+        z = layers[0](x)
+        return z + layers[2](layers[1](z))
+
+    assert cost._live(layers, chain) == 2 * 400
+    assert cost._live(layers, residual) == 3 * 400
+
+
+def test_peak_memory_follows_the_batch(write_params):
+    """Of sampling and encoding: weights, and what is alive, of as many items as are computed at a time."""
+    assert stage.ENCODED == encoding.BATCH
+    experiment = params.load(ROOT / "params" / "paper.yaml")
+
+    def memory(verb, name, changed=experiment):
+        jobs = stage.Plan(changed, {}, 80e9).jobs()
+        [found] = [work.memory for job, work in jobs if job.verb == verb and name in job.names]
+        return found
+
+    kl = counted.of_autoencoder(experiment.autoencoder("kl-f8"), 3, 256)
+    dit = counted.of_network(experiment.baseline("dit").network, [4, 32, 32], 1000)
+    assert memory("latents", "kl-f8") == 4 * kl.parameters + 100 * kl.encoder_live_bytes
+    weights = 4 * (kl.parameters + dit.parameters)
+    assert memory("sample", "paper-dit-s0") == weights + 128 * kl.decoder_live_bytes
+    small = {name: sampler.model_copy(update={"batch": 1}) for name, sampler in experiment.sample.items()}
+    assert memory("sample", "paper-dit-s0", altered(experiment, sample=small)) == weights + kl.decoder_live_bytes
+
+
+def test_how_many_items_a_data_set_has(write_params):
+    """By the folder, of videos times the clips of each; where that is another, it has to be said."""
+    experiment = params.load(ROOT / "params" / "paper.yaml")
+    plan = stage.Plan(experiment, {"taichi-hd": 10}, 0)
+    assert [plan.items(name) for name in ("imagenet", "ucf101", "taichi-hd")] == [1_281_167, 4 * 13_320, 40]
+    elsewhere = experiment.data["imagenet"].model_copy(update={"folder": "elsewhere"})
+    moved = altered(experiment, data=experiment.data | {"imagenet": elsewhere})
+    assert stage.Plan(moved, {"imagenet": 5}, 0).items("imagenet") == 5
+    with pytest.raises(UsageError, match="is not known before it is read; say it: --items imagenet=N"):
+        stage.Plan(moved, {}, 0).items("imagenet")
+
+
+def test_frames_are_scored_one_by_one():
+    """Through Inception sixteen to a clip."""
+    experiment = params.load(ROOT / "params" / "digits.yaml")
+    inception = evaluation.Pretrained(kind="inception", weights="x")
+    frames = experiment.score["ucf-frames"].model_copy(update={"extractor": inception})
+    changed = altered(experiment, score=experiment.score | {"ucf-frames": frames})
+    jobs = stage.Plan(changed, {}, 80e9).jobs()
+    [work] = [work for job, work in jobs if job.verb == "score" and "digits-ucf-latte-s0" in job.names]
+    two_seeds = [(256 * 16 * 11.4e9) * 2]
+    assert [count for _, count in work.flops] == two_seeds
 
 
 def rows(*arguments):
@@ -194,7 +257,6 @@ def test_another_gpu_and_another_utilisation():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--params", ROOT / "params" / "paper.yaml"], "has is not known before it is read; say it: --items"),
         (["--items", "digit=5"], "did you mean 'digits'?"),
         (["--items", "digits"], "write DATASET=N"),
         (["--items", "digits=0"], "write DATASET=N"),
@@ -254,12 +316,24 @@ def test_what_is_to_be_downloaded(tmp_path, monkeypatch):
     every = {row["download"]: row for row in downloads.table(experiment)}
     assert {"imagenet", "ucf101", "taichi-hd", "dit-xl-2-256", "ldm8", "sd-vae-ft-ema"} < every.keys()
     assert {"adm-samples", "adm-256", "adm-256-classifier"} < every.keys()
+    assert {"bert-large-uncased", "t5-v1_1-xxl", "adm-reference", "inception", "i3d"} < every.keys()
+    assert downloads.uncounted(experiment) == ["data/stylegan-xl"]
     assert every["dit-xl-2-256"]["with"] == "rdm models fetch dit-xl-2-256"
     total = every.pop("still to come")["GB"]
     assert total == pytest.approx(sum(row["GB"] for row in every.values()))
     (tmp_path / "data" / "imagenet").mkdir(parents=True)
     assert downloads.table(experiment)[-1]["GB"] == pytest.approx(total - 155)
     assert downloads.table(params.load(CI)) == []
+    assert downloads.uncounted(params.load(CI)) == []
+
+
+def test_what_has_no_known_size_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(WEIGHTS, "ldm4", replace(WEIGHTS["ldm4"], size=None))
+    items = [f"--items={name}=10000" for name in ("imagenet", "ucf101", "skytimelapse", "taichi-hd", "journeydb")]
+    result = CliRunner().invoke(main, ["plan", "--params", str(ROOT / "params" / "paper.yaml"), *items])
+    for place in ("data/stylegan-xl", "data/ldm4-cin256-v2.ckpt"):
+        assert f"How large {place} is, is not known; it is not counted among the downloads.\n" in result.stderr
 
 
 def test_a_measured_run_stands_beside_the_plan(tmp_path, monkeypatch):

@@ -23,7 +23,7 @@ from rdm.cli.common import load_experiment, params_option, print_rows
     "items",
     multiple=True,
     metavar="DATASET=N",
-    help="Training items of a data set that has not been read yet; may be repeated.",
+    help="Training images or videos of a data set in a folder that params/paper.yaml does not name; may be repeated.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the three tables as JSON.")
 @params_option
@@ -54,6 +54,8 @@ def plan(gpu: str, utilisation: float, items: tuple[str, ...], as_json: bool, pa
     }
     for folder in text.unknown(experiment):
         click.echo(f"What the text encoder {folder} costs is not known and not counted.", err=True)
+    for place in downloads.uncounted(experiment):
+        click.echo(f"How large {place} is, is not known; it is not counted among the downloads.", err=True)
     if as_json:
         click.echo(json.dumps(tables, indent=1))
         return

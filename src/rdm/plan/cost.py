@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from rdm.latents.codec import build_autoencoder, encode
@@ -42,7 +46,8 @@ def of_network(parameters: schema.Network, shape: list[int], classes: int) -> Ne
     others = [
         _kept_switched(parameters, shape, classes, bf16, c) for bf16, c in ((True, False), (False, True), (True, True))
     ]
-    return NetworkCost(_count(network), forward_flops(network, shape), kept, *others)
+    live = _live(network, lambda: network(*inputs))
+    return NetworkCost(_count(network), forward_flops(network, shape), kept, live, *others)
 
 
 def _build(parameters: schema.Network, shape: list[int], classes: int) -> nn.Module:
@@ -86,7 +91,8 @@ def of_autoencoder(parameters: AnyAutoencoder, channels: int, size: int) -> Auto
     encoder = _flops(lambda: encode(network, image))
     decoder = _flops(lambda: network.decode(latents))
     kept = _kept(network, lambda: network.decode(encode(network, image)[:, : parameters.latent_channels]))
-    return AutoencoderCost(_count(network), encoder + decoder, kept, encoder, decoder)
+    live = _live(network, lambda: encode(network, image)), _live(network, lambda: network.decode(latents))
+    return AutoencoderCost(_count(network), encoder + decoder, kept, encoder, decoder, *live)
 
 
 def _count(network: nn.Module) -> int:
@@ -98,6 +104,42 @@ def _flops(call: Callable[[], Any]) -> int:
     with FlopCounterMode(display=False) as counter:
         call()
     return int(counter.get_total_flops())
+
+
+class Live(TorchDispatchMode):
+    """Counts the bytes of tensors that are alive at a time, each storage once, without those that were there before."""
+
+    def __init__(self, before: Iterable[Tensor]) -> None:
+        super().__init__()
+        self.before = {tensor.untyped_storage()._cdata for tensor in before}
+        self.tensors: Counter[int] = Counter()  # alive, by storage
+        self.now = self.most = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Every operation's results are counted until nobody holds them."""
+        results = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(results):
+            if isinstance(tensor, Tensor) and (storage := tensor.untyped_storage())._cdata not in self.before:
+                if not self.tensors[storage._cdata]:
+                    self.now += storage.nbytes()
+                    self.most = max(self.most, self.now)
+                self.tensors[storage._cdata] += 1
+                weakref.finalize(tensor, self._forget, storage._cdata, storage.nbytes())
+        return results
+
+    def _forget(self, storage: int, size: int) -> None:
+        self.tensors[storage] -= 1
+        if not self.tensors[storage]:
+            self.now -= size
+
+
+@torch.no_grad()
+def _live(network: nn.Module, call: Callable[[], Any]) -> int:
+    """The most bytes that a call holds at a time, beside the weights."""
+    live = Live([*network.parameters(), *network.buffers()])
+    with live:
+        call()
+    return live.most
 
 
 def _kept(network: nn.Module, call: Callable[[], Any], matrices: bool = True) -> int:

@@ -43,8 +43,12 @@ class Cost:
 
 @dataclass(frozen=True)
 class NetworkCost(Cost):
-    """What is kept in autocast, and with gradient checkpointing; compiled blocks keep no more than these."""
+    """What is kept in autocast, and with gradient checkpointing; compiled blocks keep no more than these.
 
+    live_bytes: the most that a forward pass without gradients holds at a time, beside the weights, in float32.
+    """
+
+    live_bytes: int
     kept_bfloat16: int
     kept_checkpointing: int
     kept_checkpointing_bfloat16: int
@@ -57,10 +61,12 @@ class NetworkCost(Cost):
 
 @dataclass(frozen=True)
 class AutoencoderCost(Cost):
-    """Of one image, both ways and each way."""
+    """Of one image, both ways and each way; live bytes as of a network."""
 
     encoder_flops: int
     decoder_flops: int
+    encoder_live_bytes: int
+    decoder_live_bytes: int
 
 
 def of_network(parameters: schema.Network, shape: list[int], classes: int) -> NetworkCost:

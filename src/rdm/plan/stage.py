@@ -42,8 +42,16 @@ GPUS = {
     "h200": Gpu(141 * GIGA, HOPPER),
 }
 COPIES = 5  # of the weights in training: themselves, gradients, Adam's two moments, EMA
-IMAGES = {"digits": 1437, "fashion": 60_000, "journeydb": 4_189_737}
-COCO = {2014: 82_783, 2017: 118_287}
+# images or videos for training, and held out: by source, by year, by the folder that params/paper.yaml names
+IMAGES = {"digits": (1437, 360), "fashion": (60_000, 10_000), "journeydb": (4_189_737, 234_156)}
+COCO = {2014: (82_783, 40_504), 2017: (118_287, 5_000)}
+FOLDERS = {
+    "data/imagenet": (1_281_167, 50_000),
+    "data/UCF-101": (13_320, 0),
+    "data/sky_timelapse/sky_train": (2_500, 0),  # about
+    "data/taichi-hd/frames/train": (3_049, 0),
+}
+ENCODED = 100  # images or frames that `rdm latents` gives an autoencoder at a time
 # FLOPs of one item: Inception at 299 pixels (11.4 GFLOP); I3D on 16 frames of 224 (107.9 GMAC for 64 frames)
 EXTRACTORS = {"inception": 11.4e9, "i3d": 54e9}
 
@@ -59,7 +67,7 @@ class Work:
 
 
 class Plan:
-    """The jobs of an experiment. items: how many training items a data set has, where its source does not say."""
+    """The jobs of an experiment. items: how many training images or videos a data set has, where nothing else says."""
 
     def __init__(self, experiment: Experiment, items: Mapping[str, int], capacity: float) -> None:
         if unknown := items.keys() - experiment.data.keys():
@@ -81,17 +89,30 @@ class Plan:
         return [(job, works[job.verb](job) if job.verb in works else Work()) for job in jobs]
 
     def items(self, dataset: str) -> int:
-        """Training items of a data set. Raises UsageError where nothing says how many there are."""
-        data = self.experiment.data[dataset]
-        if dataset in self.given:
-            return self.given[dataset]
+        """Training images or clips of a data set. Raises UsageError where nothing says how many there are."""
+        return self._splits(dataset)[0]
+
+    def _splits(self, dataset: str) -> tuple[int, int]:
+        """Images or clips for training, and held out."""
+        data, clips = self.experiment.data[dataset], 1
         if isinstance(data, schema.MovingDigitsData):
-            return data.clips
-        if isinstance(data, CocoData):
-            return COCO[data.year]
-        if data.source in IMAGES:
-            return IMAGES[data.source]
-        raise UsageError(f"How many items {dataset!r} has is not known before it is read; say it: --items {dataset}=N.")
+            known: tuple[int, int] | None = data.clips, data.test_clips
+        elif isinstance(data, CocoData):
+            known = COCO[data.year]
+        elif isinstance(data, schema.FolderData):
+            known = FOLDERS.get(data.folder)
+        elif isinstance(data, schema.VideosData):
+            known, clips = FOLDERS.get(data.train), data.clips_per_video
+        else:
+            known = IMAGES[data.source]
+        train, held_out = self.given.get(dataset), known[1] if known else 0
+        if train is None and known:
+            train = known[0]
+        if train is None:
+            raise UsageError(
+                f"How many items {dataset!r} has is not known before it is read; say it: --items {dataset}=N."
+            )
+        return train * clips, held_out * clips
 
     @cached_property
     def _frames(self) -> dict[str, int]:
@@ -104,8 +125,8 @@ class Plan:
 
     def _data(self, job: Job) -> Work:
         [dataset] = job.names
-        stored = 0 if isinstance(self.experiment.data[dataset], schema.MovingDigitsData) else self.items(dataset)
-        return Work(disk=stored * self._pixels(dataset))
+        stored = not isinstance(self.experiment.data[dataset], schema.MovingDigitsData)
+        return Work(disk=sum(self._splits(dataset)) * self._pixels(dataset) if stored else 0)
 
     def _autoencoder(self, job: Job) -> Work:
         parameters = self.experiment.autoencoder(job.names[0])
@@ -127,7 +148,7 @@ class Plan:
         copies = 2 if self.experiment.is_mirrored(name) else 1
         # means and deviations in two bytes each, or latents in four
         flops = [(self.experiment.performance.autoencoder, cost.encoder_flops * images * copies)]
-        return Work(flops, 4 * numbers * copies, 4 * cost.parameters)
+        return Work(flops, 4 * numbers * copies, 4 * cost.parameters + min(ENCODED, images) * cost.encoder_live_bytes)
 
     def codec_cost(self, name: str) -> AutoencoderCost:
         """An entry's autoencoder on an image of its data set."""
@@ -186,7 +207,7 @@ class Plan:
         dataset, cost = experiment.data_of(system), self.cost_of(system)
         text = of_text(experiment.baseline(system).network)
         samples = experiment.dealing(dataset).samples
-        decoder = self.codec_cost(experiment.baseline(system).latents).decoder_flops
+        decoder, frames = self.codec_cost(experiment.baseline(system).latents), self._frames[dataset]
         samplers = [experiment.samplers[name] for name in experiment.samplers_of(system)]
         calls = sum(sampler.network_calls for sampler in samplers)
         # read once for all steps, with guidance the empty one, too
@@ -194,9 +215,12 @@ class Plan:
         guides = sum(self._guide(system, sampler) for sampler in samplers)
         flops = [
             (experiment.performance.sample, samples * (calls * cost.forward_flops + guides + captions * text.flops)),
-            (experiment.performance.autoencoder, samples * len(samplers) * self._frames[dataset] * decoder),
+            (experiment.performance.autoencoder, samples * len(samplers) * frames * decoder.decoder_flops),
         ]
-        memory = 4 * (cost.parameters + text.parameters)
+        rows = max(sampler.batch * (1 if sampler.guidance == 1 else 2) for sampler in samplers)
+        decoded = frames * max(sampler.batch for sampler in samplers)
+        live = max(rows * cost.live_bytes, decoded * decoder.decoder_live_bytes)
+        memory = 4 * (cost.parameters + text.parameters + decoder.parameters) + live
         return Work(flops, len(samplers) * samples * self._pixels(dataset), memory)
 
     def _guide(self, system: str, sampler: Sampler) -> int:
@@ -212,7 +236,8 @@ class Plan:
             files = [path for path in job.makes if path.stem == parameters.protocol]
             extractor = self.experiment.extractor(name)
             if not isinstance(extractor, Classifier):
-                flops += len(files) * self.experiment.protocols[name].samples * EXTRACTORS[extractor.kind]
+                protocol = self.experiment.protocols[name]
+                flops += len(files) * protocol.samples * protocol.frames * EXTRACTORS[extractor.kind]
         return Work([("float32", flops)])
 
 
