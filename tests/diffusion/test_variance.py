@@ -8,7 +8,7 @@ from torch.distributions import Normal, kl_divergence
 
 from rdm.diffusion.process import forward_process, solver, training_loss
 from rdm.diffusion.sampling import draw_latents, guided
-from rdm.diffusion.variance import variational_bound
+from rdm.diffusion.variance import step_variance, variational_bound
 from rdm.params.sampler import Sampler
 from rdm.params.schema import Diffusion
 from tests.diffusion.test_process import MEAN, STD, exact_model
@@ -80,6 +80,20 @@ def test_the_timesteps_are_those_of_the_official_code():
     assert sorted(steps.timesteps.tolist()) == [round(i * 999 / 249) for i in range(250)]
 
 
+@pytest.mark.parametrize("fraction", [-1, 1])
+def test_each_of_the_250_variances_is_that_of_the_formulas(fraction):
+    """Of the process that takes these steps alone: beta~ and beta; the last step adds no noise."""
+    steps = solver(DIFFUSION, SAMPLER)
+    steps.set_timesteps(250)
+    alpha = ALPHA[[round(i * 999 / 249) for i in range(250)]]
+    before = torch.cat([torch.ones(1, dtype=torch.float64), alpha[:-1]])
+    beta = 1 - alpha / before
+    expected = beta if fraction == 1 else beta * (1 - before) / (1 - alpha)
+    share = torch.tensor(fraction, dtype=torch.float64)
+    found = torch.stack([step_variance(steps, timestep, share) for timestep in steps.timesteps.flip(0)])
+    torch.testing.assert_close(found[1:], expected[1:], rtol=2e-4, atol=0)  # diffusers keeps betas in float32
+
+
 def with_variance(model, fraction):
     """A network that predicts the variance beside what `model` does."""
 
@@ -107,6 +121,23 @@ def test_the_exact_score_gives_the_data_distribution(fraction, frames):
     drawn = draw(with_variance(exact, fraction), SAMPLER, [*frames, 4, 16 if not frames else 8, 8])
     assert drawn.mean() == pytest.approx(MEAN, abs=0.02)
     assert drawn.std() == pytest.approx(STD, abs=0.02)
+
+
+@pytest.mark.parametrize("options", [{"solver": "ddpm"}, {"solver": "ddim"}, {"solver": "ddim", "eta": 1.0}], ids=str)
+def test_the_exact_score_of_a_gaussian_gives_its_mean_and_covariance(options):
+    """Of two channels that go together, at every place; 16,384 draws of 250 steps."""
+    mean, covariance = torch.tensor([0.7, -0.2]), torch.tensor([[0.5, 0.3], [0.3, 0.4]])
+
+    def exact(noisy, timesteps, labels):
+        alpha = PROCESS.alphas_cumprod[timesteps[0]]
+        root = (1 - alpha).sqrt() * torch.linalg.inv(alpha * covariance + (1 - alpha) * torch.eye(2))
+        return torch.einsum("ij,njhw->nihw", root, noisy - alpha.sqrt() * mean[:, None, None])
+
+    sampler = Sampler(steps=250, batch=16, **options)
+    drawn = draw(with_variance(exact, -1) if sampler.solver == "ddpm" else exact, sampler, [2, 32, 32])
+    places = drawn.transpose(0, 1).flatten(1)
+    torch.testing.assert_close(places.mean(1), mean, atol=0.02, rtol=0)
+    torch.testing.assert_close(places.cov(), covariance, atol=0.02, rtol=0)
 
 
 def test_a_step_has_the_variance_of_the_formulas():
