@@ -95,6 +95,7 @@ def test_another_digest_is_refused(server, tmp_path):
     target = tmp_path / "file.pt"
     with pytest.raises(RdmError, match=f"file.pt has sha256 {DIGEST}, not 00"):
         downloads.fetch(url, target, "00" * 32)
+    assert not list(tmp_path.iterdir())
     downloads.fetch(url, target, None)  # none was published: that of the first download holds
     target.write_bytes(b"changed")
     with pytest.raises(RdmError, match=f"not {DIGEST}: it was changed or damaged"):
@@ -122,7 +123,9 @@ def test_the_verb(server, tmp_path, monkeypatch):
     )
     own = registry.Weights("dit.pt", url, len(CONTENT), "none", "a test", DIGEST)
     monkeypatch.setitem(registry.WEIGHTS, "dit-xl-2-256", own)
-    assert rdm("models", "fetch", "dit-xl-2-256", "--folder", "here", params=None).output == "here/dit.pt\n"
+    fetched = rdm("models", "fetch", "dit-xl-2-256", "--folder", "here", params=None)
+    assert fetched.stdout == "here/dit.pt\n"
+    assert fetched.stderr == "a test; 0.0 GB. Licence: none.\n"
     assert (tmp_path / "here" / "dit.pt").read_bytes() == CONTENT
 
 

@@ -17,14 +17,16 @@ def fetch(url: str, target: Path, sha256: str | None) -> str:
 
     What an interrupted download got lies in TARGET.part, and is gone on with. Without a published digest the first
     download's is kept in TARGET.sha256, and holds from then on.
-    Raises RdmError if the download fails, the disk is too small, or the file has another digest.
+    Raises RdmError if the download fails, the disk is too small, or the file has another digest: then a file that was
+    there stays, and one that came is not kept.
     """
     import pooch
 
     record = target.with_name(f"{target.name}.sha256")
     if sha256 is None and record.is_file():
         sha256 = record.read_text(encoding="ascii").split()[0]
-    if not target.is_file():
+    fresh = not target.is_file()
+    if fresh:
         try:
             pooch.retrieve(url, known_hash=None, fname=target.name, path=target.parent, downloader=_Resuming(target))
         except RdmError:
@@ -33,9 +35,11 @@ def fetch(url: str, target: Path, sha256: str | None) -> str:
             raise RdmError(f"Downloading {url} stopped ({error}); the same command goes on from there.") from None
     found = file_digest(target)
     if sha256 is not None and found != sha256:
-        raise RdmError(
-            f"{target} has sha256 {found}, not {sha256}: it was changed or damaged; remove it and try again."
-        )
+        wrong = f"{target} has sha256 {found}, not {sha256}: it was changed or damaged"
+        if fresh:
+            target.unlink()
+            raise RdmError(f"{wrong}, and was not kept; try again, or get it elsewhere and put it there.")
+        raise RdmError(f"{wrong}; remove it and try again.")
     record.write_text(f"{found}  {target.name}\n", encoding="ascii")
     return found
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from rdm import downloads, params
-from rdm.data import imagenet, published
+from rdm.data import fetching, imagenet, published
 from rdm.data.packs import Pack
 from tests.conftest import ROOT
 from tests.test_cli import fails, rdm
@@ -68,7 +69,7 @@ def test_steps_by_hand(small):
 
 def test_what_may_be_downloaded_is(small, monkeypatch):
     asked = []
-    monkeypatch.setattr(published, "fetch", lambda *what: asked.append(what))
+    monkeypatch.setattr(fetching, "fetch", lambda *what: asked.append(what))
     steps = rdm("datasets", "fetch", "ucf101", params=None).stdout
     lists = "UCF101TrainTestSplits-RecognitionTask.zip"
     assert asked == [
@@ -78,12 +79,40 @@ def test_what_may_be_downloaded_is(small, monkeypatch):
     assert "that data/UCF-101 holds 101 folders" in steps
 
 
+def test_parts_of_a_split_archive_are_those_that_were_published(small, monkeypatch):
+    asked = []
+    monkeypatch.setattr(fetching, "fetch", lambda *what: asked.append(what))
+    steps = rdm("datasets", "fetch", "taichi-hd", params=None).stdout
+    assert [target for _, target, _ in asked] == [
+        Path(f"data/taichi-256-part.{suffix}") for suffix in ("z01", "z02", "z03", "z04", "zip")
+    ]
+    assert [digest is None for *_, digest in asked] == [False, True, False, False, False]
+    assert steps.startswith("1. join the parts (`zip -s 0 taichi-256-part.zip")
+
+
+def test_another_file_than_was_published_is_not_kept(small, monkeypatch):
+    monkeypatch.setattr(downloads._Resuming, "__call__", lambda _, url, file, __: Path(file).write_bytes(b"another"))
+    found = rdm("datasets", "fetch", "taichi-hd", params=None)
+    assert found.exit_code == 1
+    _, sentence = found.stderr.splitlines()
+    assert re.match(
+        "Error: data/taichi-256-part.z01 has sha256 [0-9a-f]{64}, not fc3234ae.*, and was not kept", sentence
+    )
+    assert {path.name for path in Path("data").iterdir()} == {"imagenet"}
+
+
+def test_digests_are_whole():
+    for dataset in published.DATASETS.values():
+        for download in dataset.downloads:
+            assert download.sha256 is None or re.fullmatch("[0-9a-f]{64}", download.sha256)
+
+
 def test_half_a_download_is_named_and_gone_on_with(small, monkeypatch):
     Path("data/UCF101.rar.part").touch()
     half = rdm("datasets", "verify", "ucf101", params=None)
     fails(half, 1, "data/UCF101.rar.part is half a download; `rdm datasets fetch ucf101` goes on with it")
     asked = []
-    monkeypatch.setattr(published, "fetch", lambda *what: asked.append(what))
+    monkeypatch.setattr(fetching, "fetch", lambda *what: asked.append(what))
     (Path("data/UCF-101") / "Archery").mkdir(parents=True)
     assert rdm("datasets", "fetch", "ucf101", params=None).exit_code == 0
     assert len(asked) == 2
@@ -140,7 +169,7 @@ def coco(tmp_path, monkeypatch):
 
 def test_photographs_that_lie_in_one_folder(coco, monkeypatch):
     asked = []
-    monkeypatch.setattr(published, "fetch", lambda url, target, _: asked.append((url, target)))
+    monkeypatch.setattr(fetching, "fetch", lambda url, target, _: asked.append((url, target)))
     coco.rename("away")  # of what is there, nothing is fetched
     steps = rdm("datasets", "fetch", "coco2014", params=None).stdout
     Path("away").rename(coco)

@@ -2,18 +2,21 @@
 
 import copy
 import json
+import shutil
 
 import pytest
 import torch
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
-from rdm.errors import UsageError
+from rdm.errors import RdmError, UsageError
+from rdm.models import registry
 from rdm.models.official_unet import import_unet
-from rdm.models.text import build_text, folder_digest, words_of
+from rdm.models.text import build_text, folder_digest, save_encoder, words_of
 from rdm.models.zoo import build_network
 from rdm.params.network import PixArt, PublishedEncoder, TextUNet, WordEncoder
 from tests.models import official_ldm, official_pixart
 from tests.models.small import CAPTIONS, ENCODER, SHAPE, TEXT, WORDS, build
+from tests.test_cli import rdm
 
 PADDING, UNKNOWN, START, END = range(4)
 A, FIVE, FOUR, HANDWRITTEN = range(4, 8)
@@ -214,7 +217,10 @@ def shorter(place):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda place: (place / "config.json").unlink(), "holds no config.json; put a text encoder there"),
+        (
+            lambda place: (place / "config.json").unlink(),
+            "holds no config.json; remove it, and put a text encoder there",
+        ),
         (lambda place: (place / "model.safetensors").unlink(), "cannot be loaded as a text encoder"),
         (lambda place: (place / "model.safetensors").write_bytes(b"no"), "cannot be loaded as a text encoder"),
         (shorter, "lacks weights, encoder.block.2"),
@@ -226,6 +232,29 @@ def test_a_folder_that_is_not_whole_is_refused(folder, change, message):
     change(place)
     with pytest.raises(UsageError, match=message):
         published(place)
+
+
+@pytest.mark.parametrize("kind", ["t5", "bert"])
+def test_an_encoder_is_fetched_into_its_folder(folder, kind, tmp_path, monkeypatch):
+    """From a folder, which transformers takes like a name at huggingface.co."""
+    source, _ = folder(kind)
+    own = registry.Encoder(kind, f"{registry.HUB}{source}", 1e9, "none", "a test")
+    monkeypatch.setitem(registry.WEIGHTS, kind, own)
+    place = tmp_path / "here" / kind
+    for _ in range(2):  # the second time it is there
+        assert rdm("models", "fetch", kind, "--folder", str(place.parent), params=None).stdout == f"{place}\n"
+        shutil.rmtree(source, ignore_errors=True)
+    assert published(place).width == 8
+    (place / "config.json").unlink()
+    with pytest.raises(UsageError, match=f"`rdm models fetch {kind} --folder {place.parent}` puts it there"):
+        published(place)
+
+
+def test_an_encoder_that_cannot_be_had(tmp_path):
+    (tmp_path / "source").mkdir()
+    with pytest.raises(RdmError, match="source cannot be fetched .*the same command goes on from there"):
+        save_encoder(str(tmp_path / "source"), tmp_path / "here")
+    assert not (tmp_path / "here").exists()
 
 
 def test_another_width_is_refused(folder):

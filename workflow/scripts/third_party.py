@@ -12,7 +12,6 @@ from tabulate import tabulate
 
 from rdm.data import digits, fashion, published
 from rdm.models import registry
-from rdm.score.weights import URLS
 
 HEADER = """\
 # Third-party licences
@@ -21,10 +20,6 @@ Our own code is under the MIT licence ([LICENSE](LICENSE)). It contains nobody e
 imports has the licences below. **NC**: not for commercial use, or for research alone; take that to hold for what is
 trained on it or starts from it, too. Written by `workflow/scripts/third_party.py`.
 """
-EXTRACTORS = {  # of the networks whose features are compared
-    "inception": ("FID-Inception, torch-fidelity's conversion of TensorFlow's", "Apache-2.0"),
-    "i3d": ("I3D, StyleGAN-V's conversion of TensorFlow Hub's", "none is stated for the file"),
-}
 RESTRICTED = re.compile(r"non-commercial|not for commercial|-NC-|^research", re.IGNORECASE)
 
 
@@ -50,9 +45,8 @@ def data():
 
 
 def weights():
-    """What `rdm models fetch` and `rdm score` download."""
-    rows = [row(name, found.what, found.licence) for name, found in registry.WEIGHTS.items()]
-    return rows + [row(name, *EXTRACTORS[name]) for name in URLS]
+    """What `rdm models fetch` downloads."""
+    return [row(name, found.what, found.licence) for name, found in registry.WEIGHTS.items()]
 
 
 def row(name, what, licence):

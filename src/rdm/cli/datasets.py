@@ -39,11 +39,11 @@ def datasets_fetch(name: str, folder: Path | None) -> None:
 
     An interrupted download goes on where it stopped.
     """
-    from rdm.data import published
+    from rdm.data import fetching, published
 
     dataset = published.find(name)
     click.echo(f"{dataset.what}; {dataset.gigabytes} GB. Licence: {dataset.licence}.", err=True)
-    steps = published.fetch_dataset(name, folder)
+    steps = fetching.fetch_dataset(name, folder)
     for number, step in enumerate(steps, 1):
         click.echo(f"{number}. {step}")
     click.echo(f"Then: rdm datasets verify {name}" if steps else f"{name} is there, and whole.", err=True)
@@ -58,6 +58,6 @@ def datasets_verify(name: str, folder: Path | None, as_json: bool) -> None:
 
     Of ImageNet's official archives, sizes and md5 are compared: minutes.
     """
-    from rdm.data import published
+    from rdm.data import fetching
 
-    print_rows(published.verify_dataset(name, folder), as_json)
+    print_rows(fetching.verify_dataset(name, folder), as_json)

@@ -35,17 +35,26 @@ def models() -> None:
     help="Attention heads, which FILE does not tell. Default: 16 of DiT and Latte, of ADM 64 channels each. Of LDM at "
     "each resolution: 1,1,1,1 (LDM-4) or 8,16,32 (LDM-8).",
 )
-def models_import(file: Path, folder: Path, heads: tuple[int, ...] | None) -> None:
+@click.option("--autoencoder", is_flag=True, help="Of an LDM's FILE, take the autoencoder instead of the U-Net.")
+def models_import(file: Path, folder: Path, heads: tuple[int, ...] | None, autoencoder: bool) -> None:
     """Write a published checkpoint FILE to FOLDER, for `rdm gates` and from_pretrained.
 
     FILE: DiT's own (DiT-XL-2-256x256.pt), Latte's (skytimelapse.pt, taichi-hd.pt, ucf101.pt), a class-conditional
-    LDM's (model.ckpt), or ADM's (256x256_diffusion.pt, 256x256_classifier.pt). Every tensor of FILE is used, or the
-    import is refused. FOLDER is loaded by rdm.models.dit.DiT, rdm.models.latte.Latte, diffusers' UNet2DConditionModel
-    (LDM) and UNet2DModel (ADM), or rdm.models.adm.NoisyClassifier.
+    LDM's (model.ckpt), ADM's (256x256_diffusion.pt, 256x256_classifier.pt), or an autoencoder (VQ-f4, VQ-f8, KL-f8,
+    Stable Diffusion's), alone or in an LDM's file. Every tensor of FILE is used, or the import is refused. FOLDER is
+    loaded by rdm.models.dit.DiT, rdm.models.latte.Latte, diffusers' UNet2DConditionModel (LDM), UNet2DModel (ADM),
+    VQModel and AutoencoderKL, or rdm.models.adm.NoisyClassifier.
     """
+    from rdm.errors import UsageError
+    from rdm.latents import official
     from rdm.models import published
 
-    print_path(published.convert(file, folder, heads))
+    if not (autoencoder or official.is_autoencoder(file)):
+        print_path(published.convert(file, folder, heads))
+    elif heads is not None:
+        raise UsageError("--heads is of no use here: the attention of all autoencoders has one head; leave it out.")
+    else:
+        print_path(official.convert(file, folder))
 
 
 @models.command("fetch")
@@ -62,5 +71,7 @@ def models_fetch(name: str | None, folder: Path, as_json: bool) -> None:
 
     if name is None:
         print_rows(registry.rows(), as_json)
-    else:
-        print_path(registry.fetch_weights(name, folder))
+        return
+    weights = registry.find(name)
+    click.echo(f"{weights.what}; {weights.gigabytes} GB. Licence: {weights.licence}.", err=True)
+    print_path(registry.fetch_weights(name, folder))

@@ -1,20 +1,16 @@
-"""The data sets of the paper: where they come from, under which terms, and whether what lies there is all of one."""
+"""The data sets of the paper: where they come from, under which terms, and what is all of one."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rdm.data import imagenet
-from rdm.data.packs import ADM_SAMPLES, Pack, verify_pack
-from rdm.downloads import fetch
-from rdm.errors import RdmError, UsageError, nearest
-from rdm.progress import progress
+from rdm.data.packs import ADM_SAMPLES, Pack
+from rdm.errors import UsageError, nearest
 
+HUB = "https://huggingface.co/datasets/"
 IMAGES, FRAMES, VIDEOS = (".jpeg", ".jpg", ".png"), (".jpg", ".png"), (".avi",)
 
 
@@ -42,11 +38,23 @@ class Archive:
 
 
 @dataclass(frozen=True)
+class Download:
+    """A file that may be downloaded without asking. sha256: None where none was published."""
+
+    url: str
+    sha256: str | None = None
+
+    @property
+    def file(self) -> str:
+        """Its name."""
+        return self.url.rsplit("/", 1)[1]
+
+
+@dataclass(frozen=True)
 class Published:
     """A data set that others published, or samples of theirs.
 
-    parts: its folders. archives: its files, which may be there instead. urls: of what may be downloaded without asking.
-    steps: what is left to do by hand.
+    parts: its folders. archives: its files, which may be there instead. steps: what is left to do by hand.
     """
 
     what: str
@@ -55,8 +63,13 @@ class Published:
     licence: str
     parts: tuple[Part | Pack, ...]
     steps: tuple[str, ...]
-    urls: tuple[str, ...] = ()
+    downloads: tuple[Download, ...] = ()
     archives: tuple[Archive, ...] = ()
+
+    @property
+    def packs(self) -> list[Pack]:
+        """Its files that are downloaded into its folder."""
+        return [part for part in self.parts if isinstance(part, Pack)]
 
 
 def _coco(year: int, gigabytes: float, train: int, val: int) -> Published:
@@ -72,7 +85,7 @@ def _coco(year: int, gigabytes: float, train: int, val: int) -> Published:
             Part("annotations", (f"captions_train{year}.json", f"captions_val{year}.json"), 0, 2),
         ),
         (f"unzip train{year}.zip, val{year}.zip and annotations_trainval{year}.zip in {{folder}}",),
-        tuple(f"http://images.cocodataset.org/{archive}" for archive in archives),
+        tuple(Download(f"http://images.cocodataset.org/{archive}") for archive in archives),
     )
 
 
@@ -107,8 +120,8 @@ DATASETS = {
             "only for the official splits (`train_list`, `test_list`): unzip UCF101TrainTestSplits-RecognitionTask.zip",
         ),
         (
-            "https://www.crcv.ucf.edu/data/UCF101/UCF101.rar",
-            "https://www.crcv.ucf.edu/data/UCF101/UCF101TrainTestSplits-RecognitionTask.zip",
+            Download("https://www.crcv.ucf.edu/data/UCF101/UCF101.rar"),
+            Download("https://www.crcv.ucf.edu/data/UCF101/UCF101TrainTestSplits-RecognitionTask.zip"),
         ),
     ),
     "skytimelapse": Published(
@@ -121,7 +134,7 @@ DATASETS = {
             "unzip sky_timelapse.zip to {folder}; its folder sky_train holds two levels of folders of frames",
             "remove the empty folders and sky_train/z6Yr7KDZhm0, which is damaged",
         ),
-        ("https://huggingface.co/datasets/maxin-cn/SkyTimelapse/resolve/main/sky_timelapse.zip",),
+        (Download(HUB + "maxin-cn/SkyTimelapse/resolve/main/sky_timelapse.zip"),),
     ),
     "taichi-hd": Published(
         "Taichi-HD: videos of Tai Chi at 256x256, as frames",
@@ -130,9 +143,18 @@ DATASETS = {
         "of the videos, from YouTube, none is stated; the copy at maxin-cn/Taichi-HD is tagged Apache-2.0",
         (Part("frames/train", FRAMES, None, None),),
         (
-            "download all parts of the split zip file from huggingface.co/datasets/maxin-cn/Taichi-HD",
-            "join them (`zip -s 0 PARTS.zip --out whole.zip`) and unzip, so that {folder}/frames/train holds a folder "
-            "of frames for each video",
+            "join the parts (`zip -s 0 taichi-256-part.zip --out taichi-256.zip`) and unzip, so that "
+            "{folder}/frames/train holds a folder of frames for each video",
+        ),
+        tuple(
+            Download(f"{HUB}maxin-cn/Taichi-HD/resolve/main/taichi-256-part.{suffix}", sha256)
+            for suffix, sha256 in {
+                "z01": "fc3234ae4020fe8627cebb9fd2cd8fb120d4d8ce575c9bfc7abaf3f842be9138",
+                "z02": None,  # has one, too, which was not found
+                "z03": "87195e65c7a327ba262c26a9ee7b3cdba624f54b67479834ba272e4d922576ff",
+                "z04": "e61103313c72f115ef70c10d72622997a097f156e539d1418b719683c10c4865",
+                "zip": "d6255d86ca1fdcac46337d5d450f258800db96fd5c65706b64a77b7cd5accf77",
+            }.items()
         ),
     ),
     "coco2014": _coco(2014, 20, 82_783, 40_504),
@@ -144,9 +166,9 @@ DATASETS = {
         "JourneyDB's terms of usage: not commercial, not to be passed on, no competing research",
         (
             Part("train", ("train_anno_realease_repath.jsonl",), 0, 1),
-            Part("train/imgs", IMAGES, None, None),
+            Part("train/imgs", IMAGES, None, 4_189_737),
             Part("valid", ("valid_anno_repath.jsonl",), 0, 1),
-            Part("valid/imgs", IMAGES, None, None),
+            Part("valid/imgs", IMAGES, None, 234_156),
         ),
         (
             "accept the terms at huggingface.co/datasets/JourneyDB/JourneyDB, and download its data/train, data/valid",
@@ -195,104 +217,4 @@ def rows() -> list[dict[str, Any]]:
 
 
 def _address(dataset: Published) -> str:
-    return " ".join([*dataset.urls, *(pack.url for pack in _packs(dataset))]) or "by hand"
-
-
-def fetch_dataset(name: str, folder: Path | None) -> list[str]:
-    """Download what may be downloaded; returns the steps that are left: none, if all is in its place.
-
-    No digest was published of any: that of the first download is kept beside it, and holds from then on.
-    Raises RdmError if the download fails, or if what is in its place is not the whole of it.
-    """
-    dataset = find(name)
-    place = folder or Path(dataset.folder)
-    for pack in _packs(dataset):
-        place.mkdir(parents=True, exist_ok=True)
-        fetch(pack.url, place / pack.file, None)
-    if place.is_dir() and any(place.iterdir()) and not _halves(dataset, place):
-        verify_dataset(name, folder)
-        return []
-    for url in dataset.urls:
-        archive = _download(place, url)
-        archive.parent.mkdir(parents=True, exist_ok=True)
-        fetch(url, archive, None)
-    return [step.format(folder=place) for step in dataset.steps]
-
-
-def verify_dataset(name: str, folder: Path | None) -> list[dict[str, Any]]:
-    """Count what lies there; returns a row per part. Raises RdmError at the first number that is another.
-
-    Of archives that are read as they are, sizes and digests are compared.
-    """
-    dataset = find(name)
-    place = folder or Path(dataset.folder)
-    for half in _halves(dataset, place):
-        raise RdmError(f"{half} is half a download; `rdm datasets fetch {name}` goes on with it.")
-    if dataset.archives and (place / dataset.archives[0].name).is_file():
-        listed = {imagenet.DEVKIT} if (place / imagenet.SYNSETS).is_file() else set()  # labels from elsewhere
-        return [_verify_archive(place, archive, name) for archive in dataset.archives if archive.name not in listed]
-    return [
-        verify_pack(place, part, name) if isinstance(part, Pack) else _verify(place, part, name)
-        for part in dataset.parts
-    ]
-
-
-def _packs(dataset: Published) -> list[Pack]:
-    """Its files that are downloaded into its folder."""
-    return [part for part in dataset.parts if isinstance(part, Pack)]
-
-
-def _download(place: Path, url: str) -> Path:
-    """Where a file of a data set is downloaded to: beside its folder."""
-    return place.parent / url.rsplit("/", 1)[1]
-
-
-def _halves(dataset: Published, place: Path) -> list[Path]:
-    """What interrupted downloads left."""
-    return [half for half in (_download(place, f"{url}.part") for url in dataset.urls) if half.is_file()]
-
-
-def _verify_archive(place: Path, archive: Archive, name: str) -> dict[str, Any]:
-    file = place / archive.name
-    if not file.is_file():
-        raise RdmError(f"{file} is not there; `rdm datasets fetch {name}` says where it is from.")
-    size = file.stat().st_size
-    if archive.size is not None and size != archive.size:
-        raise RdmError(f"{file} has {size} bytes, not {archive.size}; download it again, or the rest of it.")
-    found = hashlib.md5(usedforsecurity=False)
-    with file.open("rb") as stream, progress(f"verifying {archive.name}", size) as bar:
-        while block := stream.read(1 << 22):
-            found.update(block)
-            bar.update(len(block))
-    if found.hexdigest() != archive.md5:
-        raise RdmError(f"{file} has md5 {found.hexdigest()}, not {archive.md5}: it is damaged; download it again.")
-    return {"folder": str(file), "classes": 1000, "files": archive.files}
-
-
-def _verify(place: Path, part: Part, name: str) -> dict[str, Any]:
-    folder = place / part.folder
-    if not folder.is_dir():
-        raise RdmError(f"{folder} is not there; `rdm datasets fetch {name}` says how it gets there.")
-    if part.classes == 0:
-        files = sum(1 for entry in os.scandir(folder) if entry.is_file() and entry.name.endswith(part.suffixes))
-        if files != part.files:
-            what = " or ".join(part.suffixes)
-            raise RdmError(f"{folder} has {files} {what} files, {name} has {part.files}; unpack it anew.")
-        return {"folder": str(folder), "classes": 0, "files": files}
-    classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
-    counts = {own: sum(1 for file in _files(folder / own) if file.lower().endswith(part.suffixes)) for own in classes}
-    if part.classes is not None and len(classes) != part.classes:
-        raise RdmError(f"{folder} has {len(classes)} folders, {name} has {part.classes}; unpack it anew.")
-    empty = [own for own, count in counts.items() if not count]
-    if empty or not classes:
-        what = f"{folder / empty[0]} (and {len(empty) - 1} more) holds" if empty else f"{folder} has no folders with"
-        raise RdmError(f"{what} no {' or '.join(part.suffixes)} files; unpack it anew, or remove what is empty.")
-    files = sum(counts.values())
-    if part.files is not None and files != part.files:
-        raise RdmError(f"{folder} has {files} files, {name} has {part.files}; unpack it anew.")
-    return {"folder": str(folder), "classes": len(classes), "files": files}
-
-
-def _files(folder: Path) -> Iterator[str]:
-    for _, _, names in os.walk(folder):
-        yield from names
+    return " ".join([*(d.url for d in dataset.downloads), *(p.url for p in dataset.packs)]) or "by hand"

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import torch
 from diffusers.loaders import single_file_utils as diffusers_names
 
-from rdm.checkpoints import Tensors, check_names, check_shapes, published_file, read_tensors
+from rdm.checkpoints import Tensors, check_dimensions, check_names, check_shapes, published_file, read_tensors
+from rdm.errors import UsageError
 from rdm.latents.codec import Network, build_autoencoder
 from rdm.params.autoencoder import PublishedAutoencoder
+from rdm.provenance.files import whole_folder
 
+FIRST, LATENTS = "encoder.conv_in.weight", "decoder.conv_in.weight"  # the same in either layout
+IMAGE_SIZE, NORM_GROUPS = 256, 32  # theirs, which the tensors do not tell
+CODEBOOK = "quantize.embedding.weight"
 WITHIN = "first_stage_model."  # in a checkpoint of a whole latent diffusion model
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 TRAINING = "loss."  # the perceptual and adversarial losses', beside an autoencoder alone
@@ -29,6 +35,54 @@ def load_autoencoder(parameters: PublishedAutoencoder, channels: int, image_size
     check_shapes(file, given, ours)
     network.load_state_dict(given)
     return network.eval()
+
+
+def is_autoencoder(file: Path) -> bool:
+    """Whether a checkpoint holds an autoencoder alone. Raises UsageError if it cannot be read."""
+    return FIRST in read_tensors(file)
+
+
+def convert(file: Path, folder: Path) -> Path:
+    """Write a published autoencoder as a new folder, which diffusers' AutoencoderKL or VQModel loads; returns it.
+
+    file: of CompVis, also one that holds the U-Net, too; or of diffusers. Sizes are those of its tensors; its
+    scaling_factor is 1, since how latents are scaled is a matter of the network that learns them.
+    Raises UsageError if the folder exists, the file holds no autoencoder, lacks a tensor or has one too many.
+    """
+    if folder.exists():
+        raise UsageError(f"{folder} is there already; name a new folder, or remove it.")
+    network = load_autoencoder(*_declared(file), IMAGE_SIZE)
+    with whole_folder(folder) as scratch:
+        network.save_pretrained(scratch)
+    return folder
+
+
+def _declared(file: Path) -> tuple[PublishedAutoencoder, int]:
+    """What parameters would declare of a file, and the channels of its images. Raises UsageError if it fits none."""
+    theirs = _own(read_tensors(file))
+    if not {FIRST, LATENTS} <= theirs.keys():
+        raise UsageError(f"{file} holds no autoencoder: it has no {FIRST} or no {LATENTS}; give a published one.")
+    check_dimensions(file, theirs, {FIRST: 4, LATENTS: 4} | {name: 2 for name in [CODEBOOK] if name in theirs})
+    numbers = [int(found[1]) for name in theirs if (found := re.match(r"encoder\.down(?:_blocks)?\.(\d+)\.", name))]
+    levels = range(1 + max(numbers, default=0))
+    ours, _ = _convert(len(levels), theirs)
+    blocks = [f"encoder.down_blocks.{level}" for level in levels]
+    channels = tuple(ours.get(f"{block}.resnets.0.conv1.bias", torch.empty(0)).numel() for block in blocks)
+    layers = sum(bool(re.fullmatch(r"encoder\.down_blocks\.0\.resnets\.\d+\.conv1\.bias", name)) for name in ours)
+    if any(width < 1 or width % NORM_GROUPS for width in channels):
+        raise UsageError(f"{file}: its resolutions of {channels} channels are those of no published autoencoder.")
+    declared = PublishedAutoencoder(
+        data="images",
+        weights=str(file),
+        block_channels=channels,
+        layers_per_block=layers,
+        norm_groups=NORM_GROUPS,
+        latent_channels=theirs[LATENTS].shape[1],
+        codebook_size=len(ours[CODEBOOK]) if CODEBOOK in ours else None,
+        attention=tuple(f"{block}.attentions.0.to_q.weight" in ours for block in blocks),
+        scale=1,
+    )
+    return declared, theirs[FIRST].shape[1]
 
 
 def _present_name(name: str) -> str:
@@ -61,7 +115,6 @@ def _convert(levels: int, theirs: Tensors) -> tuple[Tensors, set[str]]:
                 attention,
                 {"old": f"{half}.attn", "new": f"{half.rpartition('.')[0]}_blocks.{own}.attentions"},
             )
-    codebook = "quantize.embedding.weight"
-    converted |= {codebook: theirs[codebook]} if codebook in theirs else {}
+    converted |= {CODEBOOK: theirs[CODEBOOK]} if CODEBOOK in theirs else {}
     used = {tensor.data_ptr() for tensor in converted.values()}
     return converted, {name for name, tensor in theirs.items() if tensor.data_ptr() not in used}

@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rdm.errors import UsageError
+from rdm.errors import RdmError, UsageError
+from rdm.models.registry import WEIGHTS
 from rdm.params.network import PublishedEncoder, WordEncoder
-from rdm.provenance.files import digest, file_digest
+from rdm.provenance.files import digest, file_digest, whole_folder
 from rdm.randomness import seed_of
 
 PADDING, UNKNOWN, START, END = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
@@ -115,12 +116,50 @@ def words_of(captions: Iterable[str]) -> list[str]:
     return sorted({word for caption in captions for word, _ in Whitespace().pre_tokenize_str(caption)})
 
 
+def save_encoder(source: str, folder: Path) -> None:
+    """Write a text encoder and its tokenizer to a folder, unless that holds something.
+
+    source: their name at huggingface.co. Raises RdmError if they cannot be had or read.
+    """
+    if folder.is_dir() and any(folder.iterdir()):
+        return
+    from transformers import AutoModelForTextEncoding, AutoTokenizer
+
+    _silence()
+    try:
+        with whole_folder(folder) as scratch:
+            for kind in (AutoTokenizer, AutoModelForTextEncoding):  # the small one first
+                kind.from_pretrained(source).save_pretrained(scratch)
+    except Exception as error:  # whatever the network, a foreign file or what it lacks makes transformers raise
+        raise RdmError(
+            f"{source} cannot be fetched ({_reason(error)}); the same command goes on from there, of a T5 after "
+            "`pip install sentencepiece`."
+        ) from None
+
+
 def folder_digest(folder: Path) -> str:
     """sha256 over the files of a published encoder. Raises UsageError if there are none."""
     files = sorted(file for file in folder.iterdir() if file.is_file()) if folder.is_dir() else []
     if not files:
-        raise UsageError(f"{folder} is not there, or empty; put a text encoder there as save_pretrained writes it.")
+        raise UsageError(f"{folder} is not there, or empty; {_remedy(folder)}.")
     return digest({file.name: file_digest(file) for file in files})
+
+
+def _remedy(folder: Path) -> str:
+    """How a whole encoder gets into a folder."""
+    removed = "remove it, and " if folder.is_dir() else ""
+    if folder.name in WEIGHTS:
+        return f"{removed}`rdm models fetch {folder.name} --folder {folder.parent}` puts it there"
+    return f"{removed}put a text encoder there as save_pretrained writes it, with its weights as safetensors"
+
+
+def _silence() -> None:
+    """A T5's decoder is left out, and transformers says so at length."""
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+
+
+def _reason(error: Exception) -> str:
+    return (" ".join(str(error).split()) or type(error).__name__)[:200]
 
 
 def _published(parameters: PublishedEncoder) -> FrozenText:
@@ -128,19 +167,20 @@ def _published(parameters: PublishedEncoder) -> FrozenText:
 
     folder = Path(parameters.weights)
     if not (folder / "config.json").is_file():
-        raise UsageError(f"{folder} holds no config.json; put a text encoder there as save_pretrained writes it.")
-    logging.getLogger("transformers").setLevel(logging.ERROR)  # a T5's decoder is left out, and it says so at length
+        raise UsageError(f"{folder} holds no config.json; {_remedy(folder)}.")
+    _silence()
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         encoder, report = AutoModelForTextEncoding.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
         )
     except Exception as error:  # whatever a foreign folder makes transformers raise
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UsageError(f"{folder} cannot be loaded as a text encoder ({reason[:200]}); save it again.") from None
+        raise UsageError(
+            f"{folder} cannot be loaded as a text encoder ({_reason(error)}); {_remedy(folder)}."
+        ) from None
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])[0]
-        raise UsageError(f"{folder} lacks weights, {missing} for one; save the whole encoder.")
+        raise UsageError(f"{folder} lacks weights, {missing} for one; {_remedy(folder)}.")
     if encoder.config.hidden_size != parameters.width:
         raise UsageError(f"{folder} has width {encoder.config.hidden_size}; the parameters declare {parameters.width}.")
     return FrozenText(tokenizer, encoder, parameters.length)

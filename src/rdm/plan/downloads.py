@@ -12,25 +12,49 @@ from rdm.params import Experiment
 
 
 def table(experiment: Experiment) -> list[dict[str, Any]]:
-    """A row per data set and file of weights that `rdm datasets` and `rdm models` list, and what is left of them."""
-    rows = list(_rows(experiment))
+    """A row per data set and file that `rdm datasets` and `rdm models` list, and what is left of them.
+
+    GB: None of a file whose size is not known.
+    """
+    rows = [row for row, _ in _listed(experiment)]
     if not rows:
         return []
-    left = sum(row["GB"] for row in rows if not row["there"])
+    left = sum(row["GB"] or 0 for row in rows if not row["there"])
     return [*rows, {"download": "still to come", "GB": left, "with": "", "there": ""}]
 
 
-def _rows(experiment: Experiment) -> Iterator[dict[str, Any]]:
+def uncounted(experiment: Experiment) -> list[str]:
+    """What others published or is the user's own, is not there, and has no size in the table."""
+    listed = {place for row, places in _listed(experiment) if row["GB"] is not None for place in places}
+    read = {Path(place) for place, _ in _places(experiment)} | _files(experiment)
+    return sorted(str(place) for place in read - listed if not place.exists())
+
+
+def _listed(experiment: Experiment) -> Iterator[tuple[dict[str, Any], set[Path]]]:
+    """Rows, and what the experiment reads of each."""
     for name, dataset in DATASETS.items():
-        if any(_is_read(name, place) for place in _places(experiment)):
-            yield _row(name, dataset.gigabytes, f"rdm datasets fetch {name}", Path(dataset.folder))
-    guides = [sampler.classifier for sampler in experiment.sample.values()]
-    entries = [*experiment.latents.values(), *experiment.train.baselines.values(), *guides]
-    files = {Path(weights) for entry in entries if (weights := getattr(entry, "weights", None))}
+        if places := {Path(place[0]) for place in _places(experiment) if _is_read(name, place)}:
+            yield _row(name, dataset.gigabytes, f"rdm datasets fetch {name}", Path(dataset.folder)), places
     for name, weights in WEIGHTS.items():
-        for file in files:
+        for file in sorted(_files(experiment)):
             if file.name == weights.file:
-                yield _row(name, weights.size / 1e9, f"rdm models fetch {name}", file)
+                gigabytes = None if weights.size is None else weights.size / 1e9
+                yield _row(name, gigabytes, f"rdm models fetch {name}", file), {file}
+
+
+def _files(experiment: Experiment) -> set[Path]:
+    """Weights, folders of text encoders, and what scores compare with."""
+    baselines = experiment.train.baselines.values()
+    entries = [
+        *experiment.latents.values(),
+        *baselines,
+        *(getattr(baseline.network, "text", None) for baseline in baselines),
+        *(sampler.classifier for sampler in experiment.sample.values()),
+        *(score.extractor for score in experiment.score.values()),
+    ]
+    files = [getattr(entry, "weights", None) for entry in entries]
+    files += [score.reference for score in experiment.score.values()]
+    return {Path(file) for file in files if file}
 
 
 def _places(experiment: Experiment) -> Iterator[tuple[str, int | None]]:
@@ -48,5 +72,5 @@ def _is_read(name: str, place: tuple[str, int | None]) -> bool:
     return Path(path).is_relative_to(DATASETS[name].folder) and name.endswith(str(year or ""))
 
 
-def _row(name: str, gigabytes: float, command: str, place: Path) -> dict[str, Any]:
+def _row(name: str, gigabytes: float | None, command: str, place: Path) -> dict[str, Any]:
     return {"download": name, "GB": gigabytes, "with": command, "there": place.exists()}
