@@ -19,7 +19,7 @@ from rdm.models.gates import attach_gates, gates_of
 from rdm.models.sensitivity import record_states
 from rdm.models.zoo import build_network
 from rdm.params.autoencoder import Autoencoder
-from rdm.params.dependencies import of_autoencoder, of_latents, of_sample, of_train
+from rdm.params.dependencies import of_autoencoder, of_latents, of_sample, of_score, of_train
 from rdm.params.gates import Gates, Gating, Supervision
 from rdm.params.performance import Performance
 from rdm.params.schema import Diffusion, FineTuned
@@ -289,13 +289,14 @@ def test_manifests_and_scores_record_what_each_stage_used(experiment):
         "latents": lambda e: of_latents(e, latents),
         "train": lambda e: of_train(e, run_name),
         "sample": lambda e: of_sample(e, run_name, sampler),
+        "score": lambda e: of_score(e, run_name, sampler, e.scores_of(e.data_of(system))[0]),
     }
     changed = {
-        "train": ("bfloat16", {"train", "sample"}),
-        "sample": ("tf32", {"sample"}),
-        "autoencoder": ("bfloat16", {"latents", "train", "sample"}),
-        "compile": (True, {"latents", "train", "sample"}),
-        "channels_last": (True, {"latents", "train", "sample"}),
+        "train": ("bfloat16", {"train", "sample", "score"}),
+        "sample": ("tf32", {"sample", "score"}),
+        "autoencoder": ("bfloat16", {"latents", "train", "sample", "score"}),
+        "compile": (True, {"latents", "train", "sample", "score"}),
+        "channels_last": (True, {"latents", "train", "sample", "score"}),
     }
     assert changed.keys() == Performance.model_fields.keys()
     for key, (value, expected) in changed.items():

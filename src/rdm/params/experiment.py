@@ -183,6 +183,14 @@ class Experiment(Section):
         """The names of the ways in which samples of a data set are scored."""
         return [name for name, score in self.score.items() if score.data == dataset]
 
+    def scored_in(self, name: str) -> list[str]:
+        """The scores in which a run, a floor or published samples are scored. Raises UsageError for other names."""
+        if name in self.runs:
+            return self.scores_of(self.data_of(self.runs[name][0]))
+        if name.startswith(FLOOR) and name.removeprefix(FLOOR) in self.score:
+            return [name.removeprefix(FLOOR)]
+        return self.scores_of(self.find_samples(name).data)
+
     def dealing(self, dataset: str) -> Protocol:
         """A protocol of the data set: how many samples are drawn, of which labels. All of one set agree in this."""
         return self.protocols[self.scores_of(dataset)[0]]

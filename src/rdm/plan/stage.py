@@ -232,8 +232,8 @@ class Plan:
 
     def _score(self, job: Job) -> Work:
         flops = 0.0
-        for name, parameters in self.experiment.score.items():
-            files = [path for path in job.makes if path.stem == parameters.protocol]
+        for name in self.experiment.scored_in(job.names[0]):
+            files = [path for path in job.makes if path.stem == self.experiment.score[name].protocol]
             extractor = self.experiment.extractor(name)
             if not isinstance(extractor, Classifier):
                 protocol = self.experiment.protocols[name]

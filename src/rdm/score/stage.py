@@ -211,10 +211,7 @@ def _scores_of(experiment: Experiment, name: str) -> list[str]:
         system, _ = experiment.runs[name]
         if not experiment.samplers_of(system):
             raise UsageError(f"No table or figure samples {name!r}, so there is nothing to score; add a row to tables.")
-        return experiment.scores_of(experiment.data_of(system))
-    if name.removeprefix(FLOOR) in experiment.score and name.startswith(FLOOR):
-        return [name.removeprefix(FLOOR)]
-    return experiment.scores_of(experiment.find_samples(name).data)
+    return experiment.scored_in(name)
 
 
 def _score_run(scorer: Scorer, name: str, part: Part | None) -> list[Path]:
