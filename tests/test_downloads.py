@@ -1,5 +1,6 @@
 """Downloads against a server on loopback: gone on with, verified, and nothing half-done under a file's name."""
 
+import fcntl
 import hashlib
 import re
 import shutil
@@ -35,7 +36,10 @@ class Handler(BaseHTTPRequestHandler):
             return
         first = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted and self.resumes else 0
         if first >= len(self.content):
-            self.send_error(416)
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(self.content)}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
             return
         self.send_response(206 if first else 200)
         self.send_header("Content-Length", str(len(self.content) - first))
@@ -87,6 +91,26 @@ def test_half_a_download_is_gone_on_with(server, tmp_path, resumes):
 def test_a_part_that_is_whole_is_taken(server, tmp_path):
     url, _ = server
     (tmp_path / "file.pt.part").write_bytes(CONTENT)
+    assert downloads.fetch(url, tmp_path / "file.pt", DIGEST) == DIGEST
+
+
+def test_a_part_that_is_longer_than_the_file_is_not_taken_for_it(server, tmp_path):
+    """As two downloads at a time once made one; then it begins anew."""
+    url, _ = server
+    (tmp_path / "file.pt.part").write_bytes(CONTENT + b"more")
+    with pytest.raises(RdmError, match=rf"held {len(CONTENT) + 4} bytes of a file of {len(CONTENT)}, and was removed"):
+        downloads.fetch(url, tmp_path / "file.pt", None)
+    assert not list(tmp_path.iterdir())
+    assert downloads.fetch(url, tmp_path / "file.pt", None) == DIGEST
+
+
+def test_of_two_downloads_of_a_file_one_is_refused(server, tmp_path):
+    url, handler = server
+    with (tmp_path / "file.pt.part").open("ab") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(RdmError, match=r"Another process is downloading .*file.pt.part; wait for it"):
+            downloads.fetch(url, tmp_path / "file.pt", DIGEST)
+    assert handler.asked == []
     assert downloads.fetch(url, tmp_path / "file.pt", DIGEST) == DIGEST
 
 

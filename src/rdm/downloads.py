@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from rdm.errors import RdmError
 from rdm.progress import progress
@@ -51,24 +52,42 @@ class _Resuming:
         self.part = target.with_name(f"{target.name}.part")
 
     def __call__(self, url: str, output_file: str, _: Any) -> None:
-        """Fetch `url` into `output_file`, the rest of it if a part is there."""
+        """Fetch `url` into `output_file`, the rest of it if a part is there; of two at a time, one is refused."""
+        with self.part.open("ab") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RdmError(f"Another process is downloading {self.part}; wait for it.") from None
+            try:
+                self._fetch(url, stream)
+            finally:
+                stream.flush()
+                if not self.part.stat().st_size:
+                    self.part.unlink()
+            self.part.replace(output_file)
+
+    def _fetch(self, url: str, stream: IO[bytes]) -> None:
         import requests
 
-        have = self.part.stat().st_size if self.part.is_file() else 0
+        have = stream.tell()
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
         with requests.get(url, headers=headers, stream=True, timeout=60) as answer:
-            if answer.status_code == requests.codes.range_not_satisfiable:  # the part is the whole
-                self.part.replace(output_file)
+            if answer.status_code == requests.codes.range_not_satisfiable:  # there is no more of it
+                size = answer.headers.get("Content-Range", "").rpartition("/")[2]
+                if size.isdecimal() and int(size) != have:
+                    stream.truncate(0)
+                    raise ConnectionError(f"{self.part} held {have} bytes of a file of {size}, and was removed")
                 return
             answer.raise_for_status()
             if answer.status_code != requests.codes.partial_content:  # a server that begins anew
+                stream.truncate(0)
                 have = 0
             total = have + int(answer.headers.get("Content-Length", 0))
             require_disk(self.part.with_suffix(""), total - have, "name another --folder")
-            with self.part.open("ab" if have else "wb") as stream, progress("download", total, have) as bar:
+            with progress("download", total, have) as bar:
                 for chunk in answer.iter_content(CHUNK):
                     stream.write(chunk)
                     bar.update(len(chunk))
+        stream.flush()
         if total and self.part.stat().st_size != total:
             raise ConnectionError(f"{self.part.stat().st_size} of {total} bytes came")
-        self.part.replace(output_file)
