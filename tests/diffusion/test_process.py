@@ -7,6 +7,7 @@ import torch
 
 from rdm.diffusion.process import forward_process, solver, training_loss
 from rdm.diffusion.sampling import draw_latents, guided
+from rdm.params.presentation import can_divide
 from rdm.params.sampler import Sampler
 from rdm.params.schema import Diffusion
 
@@ -85,6 +86,54 @@ def test_leading_timesteps_are_those_of_latent_diffusion(count, first):
         clean = (x - (1 - alpha[t]).sqrt() * noise) / alpha[t].sqrt()
         expected = before.sqrt() * clean + (1 - before).sqrt() * noise
         torch.testing.assert_close(steps.step(noise, t, x).prev_sample, expected, atol=1e-5, rtol=1e-5)
+
+
+def levels(steps, sampler):
+    """What a solver makes of a noisy item, given its noise at every step, and what it should: as noisy as named next.
+
+    In float64: (item, expected) after each step. Nothing, if the timesteps are not as many as asked for, or beyond.
+    """
+    steps.set_timesteps(sampler.steps)
+    named = steps.timesteps.tolist()
+    if len(named) != sampler.steps or not 0 <= named[-1] <= named[0] < steps.config.num_train_timesteps:
+        return
+    clean, noise = torch.randn(2, 1, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    ends = steps.add_noise(clean, noise, torch.tensor([0])) if sampler.spacing == "leading" else clean
+    expected = [steps.add_noise(clean, noise, torch.tensor([t])) for t in named] + [ends]
+    item = expected[0]
+    for timestep, after in zip(steps.timesteps, expected[1:], strict=True):
+        item = steps.step(noise, timestep, item).prev_sample
+        yield item, after
+
+
+SOLVERS = {"ddim": {}, "leading": {"spacing": "leading"}, "dpm++": {"solver": "dpm++"}}
+COUNTS = {100: range(1, 101), 1000: [2, 3, 6, 8, 12, 30, 50, 61, 103, 200, 201, 250]}
+
+
+@pytest.mark.parametrize("timesteps", COUNTS)
+@pytest.mark.parametrize("kind", SOLVERS)
+def test_counts_are_refused_whose_steps_do_not_meet_and_no_others(timesteps, kind):
+    """A step must end at the noise level at which the next begins; leading timesteps are LDM's own, counted from 1."""
+    for count in COUNTS[timesteps]:
+        sampler = Sampler(steps=count, batch=1, **SOLVERS[kind])
+        steps = solver(Diffusion(target="epsilon", timesteps=timesteps), sampler)
+        pairs = list(levels(steps, sampler))
+        meet = bool(pairs) and all(torch.allclose(*pair, rtol=0, atol=1e-3) for pair in pairs)
+        if kind == "leading":
+            meet &= steps.timesteps.tolist()[::-1] == list(range(1, timesteps + 1, timesteps // count))
+        assert can_divide(sampler, count, timesteps) == meet, count
+
+
+@pytest.mark.parametrize("timesteps", COUNTS)
+def test_ancestral_steps_go_from_the_last_timestep_to_the_first_and_meet(timesteps):
+    for count in COUNTS[timesteps]:
+        sampler = Sampler(solver="ddpm", steps=count, batch=1)
+        steps = solver(Diffusion(target="epsilon", timesteps=timesteps), sampler)
+        steps.set_timesteps(count)
+        named = steps.timesteps.tolist()
+        assert len(set(named)) == count
+        assert [int(steps.previous_timestep(t)) for t in named] == [*named[1:], -1]
+        assert can_divide(sampler, count, timesteps) == ((named[0], named[-1]) == (timesteps - 1, 0)), count
 
 
 def test_a_sample_is_a_function_of_its_key():

@@ -16,6 +16,7 @@ from rdm.models.supervision import (
     twice_differentiable,
 )
 from rdm.params.gates import Supervision
+from rdm.performance import computing
 from tests.models.small import build, run
 
 WIDTH, DEPTH = 4, 5
@@ -126,6 +127,24 @@ def test_the_cumulative_form_points_the_way_of_the_exact_one():
         pairs = zip(gradients(states, supervision), exact, strict=True)
         cumulative, true = (torch.stack(values) for values in zip(*[(c.sum(), e.sum()) for c, e in pairs], strict=True))
         assert torch.cosine_similarity(cumulative, true, dim=0) > 0.5
+
+
+@pytest.mark.parametrize("kind", ["unet-cross", "unet-add", "resampling-unet", "dit", "latte"])
+def test_in_bfloat16_it_is_that_of_float32_up_to_rounding(kind):
+    """Of a U-Net, what goes beside the branch is computed again, where autocast does not see it."""
+    found = []
+    for precision in ("float32", "bfloat16"):
+        model = attach_gates(build(kind))
+        with record_states(model) as states, computing(precision, torch.device("cpu")):
+            output = run(model)
+        output.float().square().mean().backward()
+        terms = gradients(states, Supervision(kind="preserve"))
+        assert {tensor.dtype for tensor in (*terms, states.profile())} == {torch.float32}
+        found.append((torch.cat([term.flatten() for term in terms]), states.profile()))
+    assert states.steps[0].state.dtype == torch.bfloat16
+    (term, profile), (rounded, its_profile) = found
+    assert 0 < (rounded - term).norm() / term.norm() < 0.03
+    torch.testing.assert_close(its_profile, profile, atol=0.02, rtol=0)
 
 
 def test_in_a_latte_the_mean_is_over_clips():

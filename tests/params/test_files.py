@@ -89,6 +89,18 @@ def test_every_shipped_file_is_valid(name):
         (lambda c: c["train"]["baselines"]["ldm4"]["network"].update(heads=3), "16 is not a multiple of 3"),
         (lambda c: c["train"]["baselines"]["ldm4"]["network"].update(attention=[True]), "one entry per block_channels"),
         (lambda c: c["sample"]["plain"].update(steps=101), "101 is more than the 100 timesteps"),
+        (
+            lambda c: c["sample"]["guided"].update(steps=30),
+            "sample.guided.steps: ddim cannot divide the 100 timesteps of 'dit' into 30 steps; take 25 or 50",
+        ),
+        (
+            lambda c: c["sample"]["guided"].update(steps=100, spacing="leading"),
+            "the 100 timesteps of 'dit' into 100 steps; take 50",
+        ),
+        (
+            lambda c: c["sample"]["plain"].update(steps=62),
+            "dpm.. cannot divide the 100 timesteps of 'dit' into 62 steps; take 61 or 63",
+        ),
         (lambda c: c["score"]["images"]["extractor"].update(channels=[8] * 6), "images of 32 pixels"),
         (lambda c: c["train"]["gated"]["rdm-f"]["gates"].update(shape="scalar"), "a scalar beta is a no-op"),
         (lambda c: c["train"]["gated"]["rdm-u"]["gates"].update(unit="branch"), "has one branch; set block"),

@@ -4,6 +4,7 @@ import copy
 import os
 import signal
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from rdm.params.gates import Gates, Supervision
 from rdm.params.schema import Diffusion, FineTuned
 from rdm.train import loop
 from rdm.train.loop import Items, Job, draw_batch, fit, update_ema
+from rdm.train.state import TrainingState
 from tests.models.small import CAPTIONS, CLASSES, NETWORKS, SHAPE, build
 
 CPU = torch.device("cpu")
@@ -88,7 +90,7 @@ def test_killed_and_resumed_is_the_same_to_the_last_bit(job, gates, monkeypatch)
     job = replace(job, gates=gates)
     whole = fit(start(job), replace(job, state_path=job.state_path.with_name("other")), CPU)
 
-    monkeypatch.setattr(loop, "SAVE_EVERY", -1)
+    monkeypatch.setattr(loop, "save_pause", lambda took: -1)
     step = loop._step
 
     def killed(state, *arguments):
@@ -106,6 +108,26 @@ def test_killed_and_resumed_is_the_same_to_the_last_bit(job, gates, monkeypatch)
     assert resumed.log == whole.log
     assert weights(resumed).keys() == weights(whole).keys()
     assert all(torch.equal(tensor, weights(whole)[name]) for name, tensor in weights(resumed).items())
+
+
+def test_saving_costs_two_percent_of_the_time_at_most(job, monkeypatch):
+    """By a clock that steps of 7 seconds and saves alone move: 30 seconds after a save, or 50 times what it took."""
+    clock, begun, ended, seconds = [0.0], [], [0.0], {2: 10.0}
+
+    def step(state, *arguments):
+        state.step += 1
+        clock[0] += 7
+
+    def save(state, path, digest):
+        begun.append(clock[0])
+        clock[0] += seconds.get(len(begun), 0.25)
+        ended.append(clock[0])
+
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(loop, "_step", step)
+    monkeypatch.setattr(TrainingState, "save", save)
+    fit(start(job), replace(job, optimisation=job.optimisation.model_copy(update={"steps": 90})), CPU)
+    assert [b - e for b, e in zip(begun, ended, strict=False)] == [35, 35, 504, 35]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -140,7 +162,7 @@ def test_a_snapshot_is_the_end_of_a_shorter_training(job, gates, monkeypatch):
     whole = fit(start(kept), kept, CPU)
     last = {name: tensor.clone() for name, tensor in whole.ema.state_dict().items()}
 
-    monkeypatch.setattr(loop, "SAVE_EVERY", -1)
+    monkeypatch.setattr(loop, "save_pause", lambda took: -1)
     step, kills = loop._step, iter([2, 4, 5, 6, None])
 
     def killed(state, *arguments):
@@ -166,7 +188,7 @@ def test_a_snapshot_is_the_end_of_a_shorter_training(job, gates, monkeypatch):
 
 
 def test_a_state_of_other_parameters_or_a_damaged_one_is_discarded(job, monkeypatch):
-    monkeypatch.setattr(loop, "SAVE_EVERY", -1)
+    monkeypatch.setattr(loop, "save_pause", lambda took: -1)
     fit(start(job), job, CPU)
     assert job.state_path.is_file()
     steps = []

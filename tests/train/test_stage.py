@@ -110,7 +110,7 @@ def test_snapshots_are_files_of_their_own(workspace, experiment, trained, system
         step(state, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "SAVE_EVERY", -1)
+        patch.setattr(loop, "save_pause", lambda took: -1)
         patch.setattr(loop, "_step", killed)
         with pytest.raises(KeyboardInterrupt):
             trained(system, snapshots=(2,))
@@ -138,6 +138,21 @@ def test_a_snapshot_is_loaded_with_its_own_gates(workspace, experiment):
         found.append({**plain, **gates})
     assert not any(torch.equal(tensor, found[1][name]) for name, tensor in found[0].items() if "delta" in name)
     assert not torch.equal(*(weights["proj_out_2.weight"] for weights in found))
+
+
+def test_facts_of_the_gates_are_of_the_end(workspace):
+    """And not of the snapshot that Figure 6's runs keep beside it; of the file's own numbers, and in the card."""
+    folder = workspace / paths.train("ci-dit-rdm-s0")
+    ranges = {}
+    for at in ("", "-step2"):
+        gates = load_file(folder / f"gates{at}.safetensors")
+        parts = {what: [v.flatten() for name, v in gates.items() if what in name] for what in ("delta", "beta")}
+        alpha, beta = 1 + torch.cat(parts["delta"]), torch.cat(parts["beta"])
+        ranges[at] = {"alpha": list(map(float, alpha.aminmax())), "beta": list(map(float, beta.aminmax()))}
+    assert ranges[""] != ranges["-step2"]
+    assert read(folder, "").facts["gates"] == {"units": 2, "ranges": ranges[""]}
+    low, high = ranges[""]["alpha"]
+    assert f"learnt: alpha {low:.4f} to {high:.4f}" in (folder / "README.md").read_text()
 
 
 # ---------------------------------------------------------------- what it cost

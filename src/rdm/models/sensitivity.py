@@ -38,11 +38,12 @@ class Step:
     output: Tensor
 
     def along_identity(self, gradient: Tensor) -> Tensor:
-        """What of dLoss/dz_{i+1} reaches z_i beside the residual branch."""
+        """What of dLoss/dz_{i+1} reaches z_i beside the residual branch, in the precision of the weights."""
         if not isinstance(self.unit, ResnetBlock2D):
             return gradient
+        state, gradient = float32_at_least(self.state.detach()), float32_at_least(gradient)
         with torch.enable_grad():
-            _, product = torch.autograd.functional.vjp(partial(identity_path, self.unit), self.state.detach(), gradient)
+            _, product = torch.autograd.functional.vjp(partial(identity_path, self.unit), state, gradient)
         return product  # type: ignore[no-any-return]
 
 
@@ -95,6 +96,11 @@ def sample_norms(gradient: Tensor) -> Tensor:
     """Euclidean norm per sample, (B, n) -> (B,), in float32 at least."""
     dtype = torch.promote_types(gradient.dtype, torch.float32)
     return torch.linalg.vector_norm(gradient, dim=1, dtype=dtype)  # type: ignore[no-any-return]
+
+
+def float32_at_least(tensor: Tensor) -> Tensor:
+    """The tensor as it is, or, if it is bfloat16, in float32."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from rdm.distributed import averaged
-from rdm.models.sensitivity import States, gradient_of, sample_norms
+from rdm.models.sensitivity import States, float32_at_least, gradient_of, sample_norms
 from rdm.params.gates import Supervision
 
 
@@ -39,7 +39,7 @@ def gradients(states: States, supervision: Supervision) -> list[Tensor]:
     for k, step in enumerate(states.steps):
         if step.gate is None:
             continue
-        gradient = gradient_of(step.state)
+        gradient = float32_at_least(gradient_of(step.state))
         through_residual = gradient - step.along_identity(gradient_of(step.output))
         norms = sample_norms(states.by_sample(gradient))
         products = states.by_sample(gradient * through_residual).sum(1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from rdm.errors import ParameterError, nearest
 from rdm.params.autoencoder import Pixels
 from rdm.params.consistency import declared, has_null_label, learns_variance
@@ -9,6 +11,7 @@ from rdm.params.evaluation import Cell, Row
 from rdm.params.experiment import Experiment
 from rdm.params.network import TextNetwork
 from rdm.params.protocol import Protocol
+from rdm.params.sampler import Sampler
 from rdm.params.schema import ClipData, Latte
 
 
@@ -134,8 +137,28 @@ def _check_sampled(experiment: Experiment, where: str, system: str, name: str) -
             f"sample.{name}.steps: {sampler.steps} is more than the {baseline.diffusion.timesteps} timesteps of "
             f"{system!r}."
         )
+    _check_division(name, sampler, baseline.diffusion.timesteps, system)
     if sampler.step is not None and sampler.step not in experiment.systems[system].snapshots:
         raise ParameterError(f"sample.{name}.step: {system!r} keeps no snapshot of step {sampler.step}.")
+
+
+def _check_division(name: str, sampler: Sampler, timesteps: int, system: str) -> None:
+    if not can_divide(sampler, sampler.steps, timesteps):
+        others = [steps for steps in range(1, timesteps + 1) if can_divide(sampler, steps, timesteps)]
+        closest = [n for n in others if n < sampler.steps][-1:] + [n for n in others if n > sampler.steps][:1]
+        raise ParameterError(
+            f"sample.{name}.steps: {sampler.solver} cannot divide the {timesteps} timesteps of {system!r} into "
+            f"{sampler.steps} steps; take {' or '.join(map(str, closest))}."
+        )
+
+
+def can_divide(sampler: Sampler, steps: int, timesteps: int) -> bool:
+    """Whether diffusers' solver takes so many steps, each from where the one before ends."""
+    if sampler.solver == "ddim":  # a step is `timesteps // steps` wide; leading timesteps are counted from 1
+        return timesteps % steps == 0 and (sampler.spacing == "trailing" or steps < timesteps)
+    if sampler.solver == "dpm++":  # numpy.arange(timesteps, 0, -timesteps / steps), which rounding may make longer
+        return math.ceil(timesteps / (timesteps / steps)) == steps
+    return steps > 1  # both ends of training are among them
 
 
 def _check_pixels_and_classifier(experiment: Experiment, name: str, system: str) -> None:

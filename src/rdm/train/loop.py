@@ -40,7 +40,8 @@ from rdm.randomness import batch_items, generator, seed_of
 from rdm.train.state import TrainingState
 
 LOWEST = 0.05  # of the learning rate, to which it is cooled down
-SAVE_EVERY = 30  # seconds: what a killed run loses at most
+SAVE_EVERY = 30  # seconds: what a killed run loses at most, unless a save takes so long that it would cost more than
+SAVE_SHARE = 0.02  # of the time
 
 
 class Items(NamedTuple):
@@ -86,7 +87,7 @@ def fit(
     if state.restore(job.state_path, job.digest) and is_first():
         print(f"Going on from step {state.step}.", file=sys.stderr)
     process = forward_process(job.diffusion)
-    saved = time.monotonic()
+    saved, pause = time.monotonic(), save_pause(0)
     watch(state)
     steps = progress("train", job.optimisation.steps, state.step)
     with steps as bar, _stop_signals() as received, tf32(job.performance.train):
@@ -95,12 +96,19 @@ def fit(
             bar.update()
             if state.log and state.log[-1]["step"] == state.step:
                 watch(state)
-            if is_first() and (received or time.monotonic() - saved > SAVE_EVERY):
+            now = time.monotonic()
+            if is_first() and (received or now - saved > pause):  # the others wait, at the next step, for its gradients
                 state.save(job.state_path, job.digest)
                 saved = time.monotonic()
+                pause = save_pause(saved - now)
             if is_first() and received:  # the others wait for the first one, and end with it
                 raise RdmError(f"Stopped by {received[0]} at step {state.step}; the same command goes on from there.")
     return state
+
+
+def save_pause(took: float) -> float:
+    """Seconds between a save and the next, of the seconds that it took."""
+    return max(SAVE_EVERY, took / SAVE_SHARE)
 
 
 def begin(model: nn.Module, job: Job, device: torch.device) -> tuple[TrainingState, Items]:
