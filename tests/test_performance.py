@@ -30,10 +30,10 @@ from tests.models.small import CLASSES, NETWORKS, build, inputs, run, shape_of
 
 CPU = torch.device("cpu")
 DEFAULT = Performance()
-SEEN = {  # precision: dtype of a layer's output, and whether products may be TF32
+SEEN = {  # precision: dtype of a layer's output, and whether products in float32 may be TF32
     "float32": (torch.float32, False),
     "tf32": (torch.float32, True),
-    "bfloat16": (torch.bfloat16, False),
+    "bfloat16": (torch.bfloat16, True),
 }
 
 

@@ -20,10 +20,14 @@ SHAPES = 64  # of blocks that share their code: LDM-4's residual blocks have 20
 
 @contextmanager
 def tf32(precision: Precision) -> Iterator[None]:
-    """In this block products are rounded to TF32, if it is that: those of backward passes, too."""
+    """In this block products in float32 are rounded to TF32, unless that is the precision: those backward, too.
+
+    In bfloat16 some are left, less rounded so than the others: of attention with heads that are too wide for fused
+    kernels (LDM-4's), which torch computes in float32.
+    """
     products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
     before = products.allow_tf32, convolutions.allow_tf32
-    products.allow_tf32 = convolutions.allow_tf32 = precision == "tf32"
+    products.allow_tf32 = convolutions.allow_tf32 = precision != "float32"
     try:
         yield
     finally:
