@@ -158,8 +158,10 @@ def test_a_training_takes_one_gpu_unless_told_otherwise(machine, started, monkey
 def test_a_device_without_choice_is_one_process_and_claims_no_gpu(machine, started, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
     for device in ("cpu", "cuda:2"):
-        spread(device, 2)
+        spread(device, 1)
         spread(device, None)
+        with pytest.raises(UsageError, match=f"--gpus 2: device: {device} is a single one"):
+            spread(device, 2)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1,2,3"
     assert not started
 

@@ -58,6 +58,8 @@ class _Resuming:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise RdmError(f"Another process is downloading {self.part}; wait for it.") from None
+            except OSError:
+                pass  # a disk that knows no locks
             try:
                 self._fetch(url, stream)
             finally:

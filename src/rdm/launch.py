@@ -16,11 +16,15 @@ from rdm.errors import UsageError
 def spread(device: str, gpus: int | None) -> None:
     """Take the GPUs of this job; with several, start again as one process per GPU (and do not return).
 
-    device: as the parameter file has it; where that leaves no choice, one process, which takes none of the GPUs here.
+    device: as the parameter file has it; where that names one device, one process, and nothing is taken here.
     gpus: on all machines of the job together. None: all that a cluster has given, elsewhere one.
     Raises UsageError if there are not so many, or if they cannot be dealt evenly to the machines.
     """
-    if device not in ("auto", "cuda") or "LOCAL_RANK" in os.environ:
+    if device not in ("auto", "cuda"):
+        if gpus is not None and gpus > 1:
+            raise UsageError(f"--gpus {gpus}: device: {device} is a single one; set device: cuda, or leave --gpus out.")
+        return
+    if "LOCAL_RANK" in os.environ:
         return
     nodes = int(os.environ.get("SLURM_JOB_NUM_NODES", "1"))
     wanted = gpus or (visible_gpus() * nodes if handed_out() else 1)

@@ -20,10 +20,10 @@ SHAPES = 64  # of blocks that share their code: LDM-4's residual blocks have 20
 
 @contextmanager
 def tf32(precision: Precision) -> Iterator[None]:
-    """In this block products in float32 are rounded to TF32, unless that is the precision: those backward, too.
+    """In this block products in float32, backward ones too, are rounded to TF32, unless the precision is float32.
 
-    In bfloat16 some are left, less rounded so than the others: of attention with heads that are too wide for fused
-    kernels (LDM-4's), which torch computes in float32.
+    bfloat16 leaves some in float32, which TF32 rounds less than it rounds the others: those of attention whose heads
+    are too wide for fused kernels, as LDM-4's are.
     """
     products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
     before = products.allow_tf32, convolutions.allow_tf32

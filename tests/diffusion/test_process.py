@@ -7,7 +7,6 @@ import torch
 
 from rdm.diffusion.process import forward_process, solver, training_loss
 from rdm.diffusion.sampling import draw_latents, guided
-from rdm.params.presentation import can_divide
 from rdm.params.sampler import Sampler
 from rdm.params.schema import Diffusion
 
@@ -121,7 +120,7 @@ def test_counts_are_refused_whose_steps_do_not_meet_and_no_others(timesteps, kin
         meet = bool(pairs) and all(torch.allclose(*pair, rtol=0, atol=1e-3) for pair in pairs)
         if kind == "leading":
             meet &= steps.timesteps.tolist()[::-1] == list(range(1, timesteps + 1, timesteps // count))
-        assert can_divide(sampler, count, timesteps) == meet, count
+        assert sampler.divides(timesteps, count) == meet, count
 
 
 @pytest.mark.parametrize("timesteps", COUNTS)
@@ -133,7 +132,7 @@ def test_ancestral_steps_go_from_the_last_timestep_to_the_first_and_meet(timeste
         named = steps.timesteps.tolist()
         assert len(set(named)) == count
         assert [int(steps.previous_timestep(t)) for t in named] == [*named[1:], -1]
-        assert can_divide(sampler, count, timesteps) == ((named[0], named[-1]) == (timesteps - 1, 0)), count
+        assert sampler.divides(timesteps, count) == ((named[0], named[-1]) == (timesteps - 1, 0)), count
 
 
 def test_a_sample_is_a_function_of_its_key():

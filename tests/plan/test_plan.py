@@ -14,6 +14,7 @@ from transformers import BertConfig, BertModel
 
 from rdm import params
 from rdm.cli import main
+from rdm.data.published import DATASETS
 from rdm.errors import UsageError
 from rdm.latents import encoding
 from rdm.models.cost import blank_inputs, forward_flops
@@ -205,6 +206,18 @@ def test_peak_memory_follows_the_batch(write_params):
     assert memory("sample", "paper-dit-s0", altered(experiment, sample=small)) == weights + kl.decoder_live_bytes
 
 
+def test_a_guiding_classifier_takes_memory():
+    """Its weights, and what its backward pass to the input needs."""
+    experiment = params.load(ROOT / "params" / "paper.yaml")
+    plan = stage.Plan(experiment, {}, 80e9)
+    alone, guided = (plan._held("adm", experiment.sample[name]) for name in ("adm-plain", "adm-guided"))
+    network = experiment.sample["adm-guided"].classifier.network
+    classifier = cost.of_classifier(network, [3, 256, 256], 1000)
+    adm = counted.of_network(experiment.baseline("adm").network, [3, 256, 256], 1000)
+    needed = 32 * max(adm.live_bytes, classifier.kept_bytes)
+    assert guided == 4 * (adm.parameters + classifier.parameters) + needed > alone
+
+
 def test_how_many_items_a_data_set_has(write_params):
     """By the folder, of videos times the clips of each; where that is another, it has to be said."""
     experiment = params.load(ROOT / "params" / "paper.yaml")
@@ -215,6 +228,11 @@ def test_how_many_items_a_data_set_has(write_params):
     assert stage.Plan(moved, {"imagenet": 5}, 0).items("imagenet") == 5
     with pytest.raises(UsageError, match="is not known before it is read; say it: --items imagenet=N"):
         stage.Plan(moved, {}, 0).items("imagenet")
+    counts = {name: tuple(part.files for part in DATASETS[name].parts) for name in DATASETS if name != "adm-samples"}
+    assert stage.FOLDERS["data/imagenet"] == counts["imagenet"]
+    assert stage.FOLDERS["data/UCF-101"][0] == counts["ucf101"][0]
+    assert stage.IMAGES["journeydb"] == counts["journeydb"][1::2]
+    assert [stage.COCO[year] for year in (2014, 2017)] == [counts[f"coco{year}"][:2] for year in (2014, 2017)]
 
 
 def test_frames_are_scored_one_by_one():

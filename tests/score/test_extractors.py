@@ -151,7 +151,7 @@ def test_a_network_computes_in_its_precision_and_leaves_torch_as_it_was(switched
     extractor = Extractor("classifier", network, 3, False, 3, 2, "", CPU, precision)
     assert extractor.features(IMAGES)["pool"].dtype == np.float32
     assert switches() == switched == (True, True, True, False)
-    fast, dtype = precision == "tf32", torch.bfloat16 if precision == "bfloat16" else torch.float32
+    fast, dtype = precision != "float32", torch.bfloat16 if precision == "bfloat16" else torch.float32
     assert seen == [fast, fast, False, True, dtype]
     with pytest.raises(RdmError, match="do they fit it"):
         extractor.features(IMAGES[..., :2])

@@ -257,7 +257,7 @@ def test_items_are_read_a_few_batches_ahead(folder, monkeypatch):
         [layers] = next(batches)
         assert np.array_equal(layers["pool"], extractor.features(items.images[start : start + 100])["pool"])
     batches.close()
-    assert items.read_at in ([100, 200, 300], [100, 200, 300, 400])
+    assert items.read_at == [100, 200, 300, 400][: len(items.read_at)]
     [whole] = extract(items, extractor, [None], ["pool"], 100, 730, "test")
     alone = [extractor.features(items.images[start : min(start + 100, 730)])["pool"] for start in range(100, 730, 100)]
     assert np.array_equal(whole["pool"], np.concatenate(alone))

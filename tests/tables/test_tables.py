@@ -238,3 +238,10 @@ def test_the_picture_shows_baseline_control_and_gated(workspace):
     picture = imread(workspace / paths.figure("samples"))
     assert picture.shape[0] > 200
     assert np.unique(picture).size > 20
+
+
+def test_rows_whose_labels_are_dealt_in_another_way_are_named():
+    """At the paper's scale LDM's are balanced, as its authors', and the others' random, as DiT's."""
+    [note] = [note for note in pages._notes1(params.load(ROOT / "params" / "paper.yaml")) if "Labels" in note]
+    assert note == "Labels are dealt balanced in LDM-8, LDM-4, LDM-4-G, Neural-RDM-U; in the other rows random."
+    assert not [note for note in pages._notes1(params.load(ROOT / "params" / "digits.yaml")) if "Labels" in note]

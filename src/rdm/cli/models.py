@@ -41,9 +41,9 @@ def models_import(file: Path, folder: Path, heads: tuple[int, ...] | None, autoe
 
     FILE: DiT's own (DiT-XL-2-256x256.pt), Latte's (skytimelapse.pt, taichi-hd.pt, ucf101.pt), a class-conditional
     LDM's (model.ckpt), ADM's (256x256_diffusion.pt, 256x256_classifier.pt), or an autoencoder (VQ-f4, VQ-f8, KL-f8,
-    Stable Diffusion's), alone or in an LDM's file. Every tensor of FILE is used, or the import is refused. FOLDER is
-    loaded by rdm.models.dit.DiT, rdm.models.latte.Latte, diffusers' UNet2DConditionModel (LDM), UNet2DModel (ADM),
-    VQModel and AutoencoderKL, or rdm.models.adm.NoisyClassifier.
+    Stable Diffusion's), alone or in an LDM's file. Every tensor of the network that is taken is used, or the import
+    is refused. FOLDER is loaded by rdm.models.dit.DiT, rdm.models.latte.Latte, diffusers' UNet2DConditionModel (LDM),
+    UNet2DModel (ADM), VQModel and AutoencoderKL, or rdm.models.adm.NoisyClassifier.
     """
     from rdm.errors import UsageError
     from rdm.latents import official

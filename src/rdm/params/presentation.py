@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from rdm.errors import ParameterError, nearest
 from rdm.params.autoencoder import Pixels
 from rdm.params.consistency import declared, has_null_label, learns_variance
@@ -115,8 +113,8 @@ def _check_sampled(experiment: Experiment, where: str, system: str, name: str) -
         )
     if isinstance(data, ClipData) and not isinstance(baseline.network, Latte):
         raise ParameterError(f"{where}: {system!r} makes single frames of {experiment.data_of(system)!r}, not clips.")
-    if sampler.guidance > 1 and not text and not getattr(data, "labelled", True):
-        raise ParameterError(f"{where}: {name!r} is guided, {experiment.data_of(system)!r} has no labels.")
+    if not text and not getattr(data, "labelled", True):
+        _check_unconditional(where, name, sampler, dataset)
     _check_pixels_and_classifier(experiment, name, system)
     channels = experiment.latent_channels(baseline.latents)
     if sampler.guided_channels is not None and sampler.guided_channels >= channels:
@@ -142,23 +140,22 @@ def _check_sampled(experiment: Experiment, where: str, system: str, name: str) -
         raise ParameterError(f"sample.{name}.step: {system!r} keeps no snapshot of step {sampler.step}.")
 
 
+def _check_unconditional(where: str, name: str, sampler: Sampler, dataset: str) -> None:
+    """Without labels there is nothing to guide by, and nothing to deal."""
+    if sampler.guidance > 1:
+        raise ParameterError(f"{where}: {name!r} is guided, {dataset!r} has no labels.")
+    if sampler.labels is not None:
+        raise ParameterError(f"sample.{name}.labels: {dataset!r}, of which it draws, has none; leave it out.")
+
+
 def _check_division(name: str, sampler: Sampler, timesteps: int, system: str) -> None:
-    if not can_divide(sampler, sampler.steps, timesteps):
-        others = [steps for steps in range(1, timesteps + 1) if can_divide(sampler, steps, timesteps)]
+    if not sampler.divides(timesteps, sampler.steps):
+        others = [steps for steps in range(1, timesteps + 1) if sampler.divides(timesteps, steps)]
         closest = [n for n in others if n < sampler.steps][-1:] + [n for n in others if n > sampler.steps][:1]
         raise ParameterError(
             f"sample.{name}.steps: {sampler.solver} cannot divide the {timesteps} timesteps of {system!r} into "
             f"{sampler.steps} steps; take {' or '.join(map(str, closest))}."
         )
-
-
-def can_divide(sampler: Sampler, steps: int, timesteps: int) -> bool:
-    """Whether diffusers' solver takes so many steps, each from where the one before ends."""
-    if sampler.solver == "ddim":  # a step is `timesteps // steps` wide; leading timesteps are counted from 1
-        return timesteps % steps == 0 and (sampler.spacing == "trailing" or steps < timesteps)
-    if sampler.solver == "dpm++":  # numpy.arange(timesteps, 0, -timesteps / steps), which rounding may make longer
-        return math.ceil(timesteps / (timesteps / steps)) == steps
-    return steps > 1  # both ends of training are among them
 
 
 def _check_pixels_and_classifier(experiment: Experiment, name: str, system: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -46,6 +47,14 @@ class Sampler(Section):
     def network_calls(self) -> int:
         """NFE: evaluations of the denoiser per sample, two per step under classifier-free guidance."""
         return self.steps + (0 if self.guidance == 1 else self.steps - self.unguided_steps)
+
+    def divides(self, timesteps: int, steps: int) -> bool:
+        """Whether diffusers' solver takes so many steps through them, each from where the one before ends."""
+        if self.solver == "ddim":  # a step is `timesteps // steps` wide; leading timesteps are counted from 1
+            return timesteps % steps == 0 and (self.spacing == "trailing" or steps < timesteps)
+        if self.solver == "dpm++":  # numpy.arange(timesteps, 0, -timesteps / steps), which rounding may make longer
+            return math.ceil(timesteps / (timesteps / steps)) == steps
+        return steps > 1  # both ends of training are among them
 
     @model_validator(mode="after")
     def what_would_change_nothing(self) -> Sampler:

@@ -19,7 +19,7 @@ from rdm.params.evaluation import Classifier
 from rdm.params.performance import Precision
 from rdm.params.sampler import Sampler
 from rdm.params.schema import channels
-from rdm.plan.counted import AutoencoderCost, NetworkCost, of_autoencoder, of_classifier, of_network
+from rdm.plan.counted import AutoencoderCost, Cost, NetworkCost, of_autoencoder, of_classifier, of_network
 from rdm.plan.text import of_text
 from rdm.provenance import graph
 from rdm.provenance.graph import Job
@@ -76,7 +76,7 @@ class Plan:
         self.experiment, self.given, self.capacity = experiment, items, capacity
 
     def jobs(self) -> list[tuple[Job, Work]]:
-        """All that the tables and figures need, as Snakemake would run them."""
+        """All that the tables and figures need, as Snakemake would run them, each of which it may cut into parts."""
         works: dict[str, Callable[[Job], Work]] = {
             "data": self._data,
             "autoencoder": self._autoencoder,
@@ -104,7 +104,7 @@ class Plan:
         elif isinstance(data, schema.VideosData):
             known, clips = FOLDERS.get(data.train), data.clips_per_video
         else:
-            known = IMAGES[data.source]
+            known = IMAGES.get(data.source)
         train, held_out = self.given.get(dataset), known[1] if known else 0
         if train is None and known:
             train = known[0]
@@ -207,7 +207,7 @@ class Plan:
         dataset, cost = experiment.data_of(system), self.cost_of(system)
         text = of_text(experiment.baseline(system).network)
         samples = experiment.dealing(dataset).samples
-        decoder, frames = self.codec_cost(experiment.baseline(system).latents), self._frames[dataset]
+        decoder = self.codec_cost(experiment.baseline(system).latents).decoder_flops
         samplers = [experiment.samplers[name] for name in experiment.samplers_of(system)]
         calls = sum(sampler.network_calls for sampler in samplers)
         # read once for all steps, with guidance the empty one, too
@@ -215,20 +215,34 @@ class Plan:
         guides = sum(self._guide(system, sampler) for sampler in samplers)
         flops = [
             (experiment.performance.sample, samples * (calls * cost.forward_flops + guides + captions * text.flops)),
-            (experiment.performance.autoencoder, samples * len(samplers) * frames * decoder.decoder_flops),
+            (experiment.performance.autoencoder, samples * len(samplers) * self._frames[dataset] * decoder),
         ]
-        rows = max(sampler.batch * (1 if sampler.guidance == 1 else 2) for sampler in samplers)
-        decoded = frames * max(sampler.batch for sampler in samplers)
-        live = max(rows * cost.live_bytes, decoded * decoder.decoder_live_bytes)
-        memory = 4 * (cost.parameters + text.parameters + decoder.parameters) + live
+        memory = max(self._held(system, sampler) for sampler in samplers)
         return Work(flops, len(samplers) * samples * self._pixels(dataset), memory)
+
+    def _held(self, system: str, sampler: Sampler) -> float:
+        """Bytes that a sampler holds: weights, and the most that a batch needs of network, decoder or classifier."""
+        baseline, cost = self.experiment.baseline(system), self.cost_of(system)
+        decoder, text = self.codec_cost(baseline.latents), of_text(baseline.network)
+        rows = sampler.batch * (1 if sampler.guidance == 1 else 2)
+        decoded = sampler.batch * self._frames[self.experiment.data_of(system)]
+        weights = cost.parameters + text.parameters + decoder.parameters
+        needed = [rows * cost.live_bytes, decoded * decoder.decoder_live_bytes]
+        if (guide := self._classifier(system, sampler)) is not None:
+            weights += guide.parameters
+            needed.append(sampler.batch * guide.kept_bytes)
+        return 4 * weights + max(needed)
+
+    def _classifier(self, system: str, sampler: Sampler) -> Cost | None:
+        """What guides a sample, on one item."""
+        if sampler.classifier is None:
+            return None
+        return of_classifier(sampler.classifier.network, self.shape_of(system), self.classes_of(system))
 
     def _guide(self, system: str, sampler: Sampler) -> int:
         """FLOPs of the classifier that guides a sample: at each step forward, and back to its input."""
-        if sampler.classifier is None:
-            return 0
-        cost = of_classifier(sampler.classifier.network, self.shape_of(system), self.classes_of(system))
-        return 2 * (sampler.steps - sampler.unguided_steps) * cost.forward_flops
+        cost = self._classifier(system, sampler)
+        return 0 if cost is None else 2 * (sampler.steps - sampler.unguided_steps) * cost.forward_flops
 
     def _score(self, job: Job) -> Work:
         flops = 0.0

@@ -12,6 +12,8 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -94,14 +96,14 @@ def _pull(names: set[str], remote: str | None, force: bool) -> set[str]:
 
 
 def _recorded(stages: list[Any]) -> list[str]:
-    """DVC's names of the stages that dvc.lock knows of: a file's where it knows all, as DVC reads it anew for each."""
-    files = {stage.relpath: [other for other in stages if other.relpath == stage.relpath] for stage in stages}
-    known = {file: [stage for stage in of if all(out.hash_info for out in stage.outs)] for file, of in files.items()}
-    return [
-        name
-        for file, recorded in known.items()
-        for name in ([file] if recorded == files[file] else [stage.addressing for stage in recorded])
-    ]
+    """DVC's names of the stages that dvc.lock knows; of a whole file its own, since DVC reads it for each."""
+    names: list[str] = []
+    by_file = attrgetter("relpath")
+    for file, group in groupby(sorted(stages, key=by_file), by_file):
+        own = list(group)
+        known = [stage.addressing for stage in own if all(out.hash_info for out in stage.outs)]
+        names += [file] if len(known) == len(own) else known
+    return names
 
 
 def _write_notes(params_file: Path, files: dict[str, bool]) -> None:

@@ -105,6 +105,11 @@ def _notes1(experiment: Experiment) -> list[str]:
         )
     else:
         notes.append(_reproduced(experiment))
+    cells = [(row.row, row.system, row.sampler) for row in tables.table1.rows]
+    dealt = {row: experiment.label_rule(system, sampler) for row, system, sampler in cells if system and sampler}
+    for rule in sorted(set(dealt.values()) - {protocol.labels}):
+        rows = ", ".join(row for row, own in dealt.items() if own == rule)
+        notes.append(f"Labels are dealt {rule} in {rows}; in the other rows {protocol.labels}.")
     return [
         *notes,
         "Ungated control: the same start weights, steps, data and noise as the gated row, without gates. "

@@ -40,8 +40,8 @@ from rdm.randomness import batch_items, generator, seed_of
 from rdm.train.state import TrainingState
 
 LOWEST = 0.05  # of the learning rate, to which it is cooled down
-SAVE_EVERY = 30  # seconds: what a killed run loses at most, unless a save takes so long that it would cost more than
-SAVE_SHARE = 0.02  # of the time
+SAVE_EVERY = 30  # seconds between saves, at least: what a killed run loses
+SAVE_SHARE = 0.02  # of the time, which saving may take at most: slow saves come less often
 
 
 class Items(NamedTuple):
@@ -107,7 +107,7 @@ def fit(
 
 
 def save_pause(took: float) -> float:
-    """Seconds between a save and the next, of the seconds that it took."""
+    """Seconds to wait for the next save after one that took `took` seconds."""
     return max(SAVE_EVERY, took / SAVE_SHARE)
 
 
