@@ -252,7 +252,7 @@ def test_an_encoder_is_fetched_into_its_folder(folder, kind, tmp_path, monkeypat
 
 def test_an_encoder_that_cannot_be_had(tmp_path):
     (tmp_path / "source").mkdir()
-    with pytest.raises(RdmError, match="source cannot be fetched .*the same command goes on from there"):
+    with pytest.raises(RdmError, match="source cannot be fetched .*the same command goes on with it"):
         save_encoder(str(tmp_path / "source"), tmp_path / "here")
     assert not (tmp_path / "here").exists()
 

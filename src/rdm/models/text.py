@@ -8,6 +8,7 @@ learns which word matters by itself.
 from __future__ import annotations
 
 import logging
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -132,8 +133,8 @@ def save_encoder(source: str, folder: Path) -> None:
                 kind.from_pretrained(source).save_pretrained(scratch)
     except Exception as error:  # whatever the network, a foreign file or what it lacks makes transformers raise
         raise RdmError(
-            f"{source} cannot be fetched ({_reason(error)}); the same command goes on from there, of a T5 after "
-            "`pip install sentencepiece`."
+            f"{source} cannot be fetched ({_reason(error)}); the same command goes on with it; a T5 needs "
+            "`pip install sentencepiece` first."
         ) from None
 
 
@@ -159,7 +160,7 @@ def _silence() -> None:
 
 
 def _reason(error: Exception) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__)[:200]
+    return textwrap.shorten(str(error) or type(error).__name__, 200, placeholder=" ...")
 
 
 def _published(parameters: PublishedEncoder) -> FrozenText:
