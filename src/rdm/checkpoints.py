@@ -92,3 +92,8 @@ def check_dimensions(file: Path, tensors: Tensors, dimensions: dict[str, int]) -
                 f"{file}: {name} has shape {tuple(tensors[name].shape)}, where {number} dimensions are needed; "
                 "give the published checkpoint."
             )
+
+
+def thirds(name: str) -> tuple[str, ...]:
+    """The names that `{q,k,v}` in a name stands for: a tensor of theirs that holds three of ours; else the name."""
+    return tuple(name.replace("{q,k,v}", letter) for letter in "qkv") if "{q,k,v}" in name else (name,)

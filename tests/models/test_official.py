@@ -75,6 +75,7 @@ def test_a_unet_becomes_one_of_diffusers(place):
     tokens = load_file("ldm/label_embedding.safetensors")["weight"]
     assert torch.equal(tokens, weights["cond_stage_model.embedding.weight"])
     fails(import_("model.ckpt", "other", "--heads", "1"), 2, "2 resolutions", "do not fit heads (1,)")
+    fails(import_("model.ckpt", "other"), 2, "does not tell its heads; give --heads 1,1,1,1 for LDM-4")
     fails(import_("latte.pt", "other", "--heads", "4,4"), 2, "only an LDM has several numbers of heads")
     fails(import_("latte.pt", "other", "--heads", "4,"), 2, "--heads 4,: give a number")
 

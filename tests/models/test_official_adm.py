@@ -180,6 +180,6 @@ def test_import_writes_what_diffusers_loads(stored, tmp_path):
 def test_bad_input_leaves_nothing_behind(stored, tmp_path):
     command = "models", "import", str(stored(without(official_adm.checkpoint(), QKV))), str(tmp_path / "adm")
     fails(rdm(*command, "--heads", "4", params=None), 2, f"missing are {QKV}")
-    fails(rdm(*command, params=None), 2, "(32, 32, 64) channels do not fit heads 1.")
+    fails(rdm(*command, params=None), 2, "(32, 32, 64) channels do not fit heads 1; give another")
     fails(rdm(*command, "--heads", "4,4", params=None), 2, "only an LDM has several")
     assert [path.name for path in tmp_path.iterdir()] == ["adm.pt"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from rdm.checkpoints import Tensors, check_dimensions, check_names, read_tensors
+from rdm.checkpoints import Tensors, check_dimensions, check_names, read_tensors, thirds
 from rdm.errors import UsageError
 from rdm.models.dit import DiT
 from rdm.models.latte import Latte
@@ -81,12 +81,8 @@ def _names(theirs: Tensors, fixed: tuple[str, ...]) -> dict[str, tuple[str, ...]
     for number in range(max(blocks, default=0) + 1):
         layers |= {f"blocks.{number}.{t}": f"transformer_blocks.{number}.{o}" for t, o in LAYERS_OF_A_BLOCK.items()}
     names: dict[str, tuple[str, ...]] = {name: (name,) for name in fixed}
-    names |= {f"{t}.{part}": _thirds(f"{o}.{part}") for t, o in layers.items() for part in ("weight", "bias")}
+    names |= {f"{t}.{part}": thirds(f"{o}.{part}") for t, o in layers.items() for part in ("weight", "bias")}
     return names | {t: (o,) for t, o in LABELS.items() if t in theirs}
-
-
-def _thirds(name: str) -> tuple[str, ...]:
-    return tuple(name.replace("{q,k,v}", letter) for letter in "qkv") if "{q,k,v}" in name else (name,)
 
 
 def _sizes(file: Path, theirs: Tensors, fixed: tuple[str, ...], heads: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rdm.checkpoints import Tensors, check_dimensions, check_names, read_tensors
+from rdm.checkpoints import Tensors, check_dimensions, check_names, read_tensors, thirds
 from rdm.errors import UsageError
 from rdm.models.adm import ADM, NoisyClassifier, build_classifier
 from rdm.params import network as networks
@@ -118,7 +118,7 @@ def _names(sizes: networks.ADM, ours: Tensors) -> dict[str, tuple[str, ...]]:
     layers = LAYERS | (LAST if "conv_out.weight" in ours else LAST_OF_CLASSIFIER) | {"input_blocks.0.0": "conv_in"}
     for theirs, own in _blocks(sizes):
         layers |= {f"{theirs}.{t}": f"{own}.{o}" for t, o in LAYERS_OF_A_BLOCK.items()}
-    names = {f"{t}.{part}": _thirds(f"{o}.{part}") for t, o in layers.items() for part in ("weight", "bias")}
+    names = {f"{t}.{part}": thirds(f"{o}.{part}") for t, o in layers.items() for part in ("weight", "bias")}
     names |= {LABELS: ("class_embedding.weight",), POSITIONS: ("pool.positions",)}
     return {name: own for name, own in names.items() if own[0] in ours}
 
@@ -145,10 +145,6 @@ def _blocks(sizes: networks.ADM) -> Iterator[tuple[str, str]]:
         yield f"output_blocks.{number}.{place}", f"up_blocks.{level}.upsamplers.0"
 
 
-def _thirds(name: str) -> tuple[str, ...]:
-    return tuple(name.replace("{q,k,v}", letter) for letter in "qkv") if "{q,k,v}" in name else (name,)
-
-
 def _sizes(file: Path, theirs: Tensors, heads: int | None) -> networks.ADM:
     """What the tensors' shapes say of the network.
 
@@ -167,7 +163,9 @@ def _sizes(file: Path, theirs: Tensors, heads: int | None) -> networks.ADM:
     heads = max(channels) // HEAD if heads is None else heads
     width = max(channels) // heads if heads > 0 and max(channels) % heads == 0 else 0  # of a head
     if not width or any(c % width for c, attended in zip(channels, attention, strict=True) if attended):
-        raise UsageError(f"{file}: its resolutions of {channels} channels do not fit heads {heads}.")
+        raise UsageError(
+            f"{file}: its resolutions of {channels} channels do not fit heads {heads}; give another number."
+        )
     return networks.ADM(
         kind="adm",
         block_channels=channels,

@@ -77,7 +77,10 @@ def _sizes(file: Path, theirs: Tensors, labels: torch.Size, heads: tuple[int, ..
     if len(labels) != 2 or labels[1] != TOKEN or 0 in channels or blocks != len(channels) * (layers + 1):
         raise UsageError(f"{file}: its blocks are not those of a class-conditional LDM; give an official checkpoint.")
     if len(heads) != len(channels) or any(number < 1 or c % number for number, c in zip(heads, channels, strict=False)):
-        raise UsageError(f"{file}: its {len(channels)} resolutions of {channels} channels do not fit heads {heads}.")
+        raise UsageError(
+            f"{file}: its {len(channels)} resolutions of {channels} channels do not fit heads {heads}; give one number "
+            "for each, which divides its channels."
+        )
     return schema.UNet(
         kind="unet",
         block_channels=channels,

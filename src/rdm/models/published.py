@@ -38,7 +38,9 @@ def convert(file: Path, folder: Path, heads: tuple[int, ...] | None) -> Path:
         raise UsageError(f"{folder} is there already; name a new folder, or remove it.")
     names = read_tensors(file)
     if any(name.startswith(NETWORK) for name in names):
-        network: Any = import_unet(file, heads or (TRANSFORMER_HEADS,))
+        if heads is None:
+            raise UsageError(f"{file} does not tell its heads; give --heads 1,1,1,1 for LDM-4, 8,16,32 for LDM-8.")
+        network: Any = import_unet(file, heads)
     elif heads is not None and len(heads) > 1:
         raise UsageError(f"--heads {','.join(map(str, heads))}: only an LDM has several numbers of heads; give one.")
     elif FIRST in names:
