@@ -175,6 +175,8 @@ def test_every_shipped_file_is_valid(name):
             lambda c: c["tables"]["table2"]["rows"][0]["cells"][0].update(sampler="clips-guided"),
             "'clips-guided' is guided, 'sky' has no labels",
         ),
+        (lambda c: c.update(gpus={"dot": 2}), "gpus: 'dot' is not declared; did you mean 'dit'"),
+        (lambda c: c.update(gpus={"dit": 0}), "gpus.dit"),
         (lambda c: c["sample"]["clips"].update(labels="balanced"), "sample.clips.labels: 'sky', of which .* has none"),
         (
             lambda c: c["tables"]["table2"]["rows"][0]["cells"][0].update(system="dit"),

@@ -140,6 +140,17 @@ def test_a_training_is_dealt_to_the_fewest_gpus_that_hold_it():
         assert stage.Plan(experiment, {}, capacity)._fit(200, 100, 64) == expected
 
 
+def test_the_papers_trainings_have_as_many_gpus_as_they_need():
+    """Of 80 GB: what params/paper.yaml gives each is what its batch needs; twins and figures have theirs from it."""
+    experiment = params.load(ROOT / "params" / "paper.yaml")
+    jobs = stage.Plan(experiment, {}, stage.GPUS["h100"].memory).jobs()
+    needed = {experiment.find_run(job.names[0])[0]: work.gpus for job, work in jobs if job.verb == "train"}
+    assert needed == {system: experiment.gpus_of(system) for system in needed}
+    assert set(needed.values()) == {1, 2, 4}
+    latte = altered(experiment, gpus={"ucf101-scratch": 3})
+    assert {latte.gpus_of(f"ucf101-scratch-{what}") for what in ("rdm", "depth14", "depth14-gated")} == {3}
+
+
 def test_what_was_counted_is_what_would_be_counted_now():
     """workflow/scripts/count_costs.py has run since a network was added or changed."""
     for name in ("ci", "digits"):

@@ -87,6 +87,13 @@ def files(outputs):
     return [graph.declared(path) for path in outputs]
 
 
+def gpus_to_train(wildcards):
+    """As many as the parameter file says; here, no more than there are."""
+    system, _ = EXPERIMENT.find_run(wildcards.run)
+    wanted = EXPERIMENT.gpus_of(system)
+    return min(wanted, GPUS) if HERE else wanted
+
+
 def gpus_option(wildcards, resources):
     """How many GPUs a job may use, for its command; a parameter made of resources is no reason to run again."""
     return f" --gpus {resources.gpu}" if resources.get("gpu") else ""

@@ -10,7 +10,7 @@ rule train:
     priority: 1
     threads: EXPERIMENT.threads
     resources:
-        **ON_GPU,
+        **{name: gpus_to_train for name in ON_GPU},
     params:
         values=lambda w: dependencies.of_train(EXPERIMENT, w.run),
         code=code_digest("train"),

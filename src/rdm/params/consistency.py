@@ -37,6 +37,8 @@ def check_systems(experiment: Experiment) -> None:
             declared(f"train.baselines.{name}.start", baseline.start, train.baselines)
     _check_bases(experiment)
     _check_gated(experiment)
+    for name in experiment.gpus:
+        declared("gpus", name, experiment.trained)
     for name, entry in experiment.systems.items():
         if isinstance(entry, Denoiser):
             _check_denoiser(experiment, name, entry)

@@ -15,7 +15,18 @@ from rdm.params.network import TextNetwork
 from rdm.params.performance import Performance
 from rdm.params.protocol import Protocol
 from rdm.params.sampler import Sampler
-from rdm.params.schema import Baseline, Data, Denoiser, Distinct, DiT, FineTuned, PublishedBaseline, Train, channels
+from rdm.params.schema import (
+    Baseline,
+    Data,
+    Denoiser,
+    Distinct,
+    DiT,
+    FineTuned,
+    Optimisation,
+    PublishedBaseline,
+    Train,
+    channels,
+)
 from rdm.params.section import Name, Section
 from rdm.paths import run_name
 
@@ -46,6 +57,7 @@ class Experiment(Section):
     device: Annotated[str, Field(pattern=DEVICE)] = "auto"
     threads: PositiveInt = 1  # per process
     parts: Parts = Parts()
+    gpus: dict[Name, PositiveInt] = Field(default={})  # that train a system together, where one does not hold its batch
     performance: Performance = Performance()
     seeds: Distinct[int]
     data: dict[Name, Data]
@@ -162,6 +174,20 @@ class Experiment(Section):
     def data_of(self, system: str) -> str:
         """The data set that a system learns."""
         return self.latents[self.baseline(system).latents].data
+
+    @property
+    def trained(self) -> list[str]:
+        """The declared systems that are trained here."""
+        declared = {**self.train.baselines, **self.train.gated}
+        return [name for name, entry in declared.items() if isinstance(entry, Optimisation)]
+
+    def gpus_of(self, system: str) -> int:
+        """How many GPUs train a system: as many as its gated twin, or what a figure changes to make it."""
+        bases = {
+            name: curve.base for curve_name, curve in self.curves.items() for name in self.figure_systems(curve_name)
+        }
+        declared = system.removesuffix(CONTROL).removesuffix(UNSUPERVISED)
+        return self.gpus.get(bases.get(system, declared), 1)
 
     @cached_property
     def runs(self) -> dict[str, tuple[str, int]]:
