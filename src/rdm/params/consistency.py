@@ -37,8 +37,7 @@ def check_systems(experiment: Experiment) -> None:
             declared(f"train.baselines.{name}.start", baseline.start, train.baselines)
     _check_bases(experiment)
     _check_gated(experiment)
-    for name in experiment.gpus:
-        declared("gpus", name, experiment.trained)
+    _check_gpus(experiment)
     for name, entry in experiment.systems.items():
         if isinstance(entry, Denoiser):
             _check_denoiser(experiment, name, entry)
@@ -48,6 +47,13 @@ def check_systems(experiment: Experiment) -> None:
             _check_baseline(experiment, name, entry)
         if entry.start is not None and train.baselines[entry.start].gates is not None:
             raise ParameterError(f"train: {name}.start: {entry.start!r} has gates, which a start would lose.")
+
+
+def _check_gpus(experiment: Experiment) -> None:
+    """They are given to declared systems that are trained; twins have theirs from these."""
+    entries = {**experiment.train.baselines, **experiment.train.gated}
+    for name in experiment.gpus:
+        declared("gpus", name, [name for name, entry in entries.items() if isinstance(entry, Optimisation)])
 
 
 def _check_latents(experiment: Experiment) -> None:

@@ -80,7 +80,7 @@ def of_sample(experiment: Experiment, run: str, sampler: str) -> Values:
     if labels in ("reference", "captions"):
         dealt |= {"reference": protocol.reference, **of_data(experiment, dataset)}
     drawn = {"dealt": dealt, "drawn": _performance(experiment, "sample", "autoencoder")}
-    chosen = experiment.samplers[sampler].model_dump(exclude={"labels"})
+    chosen = experiment.samplers[sampler].model_dump(exclude={"labels"})  # which `dealt` has, whoever says it
     return {"sample": chosen, **drawn, **of_train(experiment, run)}
 
 

@@ -15,18 +15,7 @@ from rdm.params.network import TextNetwork
 from rdm.params.performance import Performance
 from rdm.params.protocol import Protocol
 from rdm.params.sampler import Sampler
-from rdm.params.schema import (
-    Baseline,
-    Data,
-    Denoiser,
-    Distinct,
-    DiT,
-    FineTuned,
-    Optimisation,
-    PublishedBaseline,
-    Train,
-    channels,
-)
+from rdm.params.schema import Baseline, Data, Denoiser, Distinct, DiT, FineTuned, PublishedBaseline, Train, channels
 from rdm.params.section import Name, Section
 from rdm.paths import run_name
 
@@ -175,19 +164,13 @@ class Experiment(Section):
         """The data set that a system learns."""
         return self.latents[self.baseline(system).latents].data
 
-    @property
-    def trained(self) -> list[str]:
-        """The declared systems that are trained here."""
-        declared = {**self.train.baselines, **self.train.gated}
-        return [name for name, entry in declared.items() if isinstance(entry, Optimisation)]
-
     def gpus_of(self, system: str) -> int:
-        """How many GPUs train a system: as many as its gated twin, or what a figure changes to make it."""
-        bases = {
-            name: curve.base for curve_name, curve in self.curves.items() for name in self.figure_systems(curve_name)
-        }
+        """How many GPUs train a system: as many as its gated twin, or the one that a figure changes to make it."""
         declared = system.removesuffix(CONTROL).removesuffix(UNSUPERVISED)
-        return self.gpus.get(bases.get(system, declared), 1)
+        for figure, curve in self.curves.items():
+            if system in self.figure_systems(figure):
+                declared = curve.base
+        return self.gpus.get(declared, 1)
 
     @cached_property
     def runs(self) -> dict[str, tuple[str, int]]:

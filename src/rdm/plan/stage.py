@@ -105,14 +105,12 @@ class Plan:
             known, clips = FOLDERS.get(data.train), data.clips_per_video
         else:
             known = IMAGES.get(data.source)
-        train, held_out = self.given.get(dataset), known[1] if known else 0
-        if train is None and known:
-            train = known[0]
-        if train is None:
+        if known is None and dataset not in self.given:
             raise UsageError(
                 f"How many items {dataset!r} has is not known before it is read; say it: --items {dataset}=N."
             )
-        return train * clips, held_out * clips
+        train, held_out = known or (0, 0)
+        return self.given.get(dataset, train) * clips, held_out * clips
 
     @cached_property
     def _frames(self) -> dict[str, int]:
