@@ -11,6 +11,8 @@ import torch
 from diffusers.models.attention_processor import Attention
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from rdm import params
 from rdm.errors import ParameterError, UsageError
@@ -181,6 +183,33 @@ def test_every_attention_is_fused(kind, monkeypatch):
     monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *a, **k: calls.append(a) or fused(*a, **k))
     run(network)
     assert len(calls) == sum(isinstance(module, Attention) for module in network.modules()) > 0
+
+
+class Products(TorchDispatchMode):
+    """The dtypes of all batched products, forward and backward."""
+
+    def __init__(self):
+        super().__init__()
+        self.dtypes = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        output = function(*args, **(kwargs or {}))
+        if function is torch.ops.aten.bmm.default:
+            self.dtypes.add(output.dtype)
+        return output
+
+
+@pytest.mark.parametrize("precision", SEEN)
+def test_attention_too_wide_for_fused_kernels_computes_in_its_precision(precision):
+    """As LDM-4's, whose heads have 384 channels and more."""
+    queries, keys, values = torch.randn(3, 2, 1, 16, 384, dtype=torch.float64).requires_grad_()
+    exact = F.scaled_dot_product_attention(queries, keys, values)
+    with computing(precision, CPU), sdpa_kernel(SDPBackend.MATH), Products() as products:
+        attended = F.scaled_dot_product_attention(queries.float(), keys.float(), values.float())
+        attended.float().sum().backward()
+    assert products.dtypes == {SEEN[precision][0]}
+    assert (attended - exact).norm() / exact.norm() < (1e-2 if precision == "bfloat16" else 1e-6)
+    assert not torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
 
 
 @pytest.mark.parametrize("kind", ["dit", "latte", "unet-add", "unet-cross"])

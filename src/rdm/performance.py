@@ -20,11 +20,7 @@ SHAPES = 64  # of blocks that share their code: LDM-4's residual blocks have 20
 
 @contextmanager
 def tf32(precision: Precision) -> Iterator[None]:
-    """In this block products in float32, backward ones too, are rounded to TF32, unless the precision is float32.
-
-    bfloat16 leaves some in float32, which TF32 rounds less than it rounds the others: those of attention whose heads
-    are too wide for fused kernels, as LDM-4's are.
-    """
+    """In this block products in float32, backward ones too, are rounded to TF32, unless the precision is float32."""
     products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
     before = products.allow_tf32, convolutions.allow_tf32
     products.allow_tf32 = convolutions.allow_tf32 = precision != "float32"
@@ -38,8 +34,22 @@ def tf32(precision: Precision) -> Iterator[None]:
 def computing(precision: Precision, device: torch.device) -> Iterator[None]:
     """What is computed forward in this block is computed in this precision."""
     bfloat16 = torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
-    with tf32(precision), bfloat16:
+    with tf32(precision), _wide_heads(precision), bfloat16:
         yield
+
+
+@contextmanager
+def _wide_heads(precision: Precision) -> Iterator[None]:
+    """In this block attention whose heads are too wide for fused kernels, as LDM-4's are, computes in this precision.
+
+    Without it, bfloat16 is left for float32 there, whose products take several times as long.
+    """
+    before = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
+    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(precision == "bfloat16")
+    try:
+        yield
+    finally:
+        torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(before)
 
 
 def in_precision(network: nn.Module, precision: Precision, device: torch.device) -> Callable[..., Tensor]:
@@ -100,5 +110,6 @@ def _blocks() -> tuple[type[Any], ...]:
     from diffusers.models.attention import BasicTransformerBlock
     from diffusers.models.attention_processor import Attention
     from diffusers.models.resnet import ResnetBlock2D
+    from diffusers.models.transformers.transformer_2d import Transformer2DModel  # a U-Net's, around such a block
 
-    return BasicTransformerBlock, ResnetBlock2D, Attention
+    return Transformer2DModel, BasicTransformerBlock, ResnetBlock2D, Attention
