@@ -26,6 +26,7 @@ from rdm.params.gates import Gates, Gating, Supervision
 from rdm.params.performance import Performance
 from rdm.params.schema import Diffusion, FineTuned
 from rdm.performance import compile_blocks, computing, in_precision, lay_out
+from rdm.runtime import choose_device
 from rdm.train.loop import Job, fit
 from tests.conftest import altered
 from tests.models.small import CLASSES, NETWORKS, build, inputs, run, shape_of
@@ -210,6 +211,19 @@ def test_attention_too_wide_for_fused_kernels_computes_in_its_precision(precisio
     assert products.dtypes == {SEEN[precision][0]}
     assert (attended - exact).norm() / exact.norm() < (1e-2 if precision == "bfloat16" else 1e-6)
     assert not torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
+
+
+def test_kernels_whose_backward_pass_does_not_repeat_itself_are_for_forward_passes_alone():
+    choose_device("cpu")
+    cuda = torch.backends.cuda
+    with computing("bfloat16", CPU):
+        assert not cuda.mem_efficient_sdp_enabled()
+        assert not cuda.cudnn_sdp_enabled()
+    with torch.no_grad(), computing("bfloat16", CPU):
+        assert cuda.mem_efficient_sdp_enabled()
+        assert cuda.cudnn_sdp_enabled()
+    assert not cuda.mem_efficient_sdp_enabled()
+    assert not cuda.cudnn_sdp_enabled()
 
 
 @pytest.mark.parametrize("kind", ["dit", "latte", "unet-add", "unet-cross"])

@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 import statistics
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -402,11 +403,13 @@ def rdm_claims(file, *options):
     return CliRunner().invoke(main, ["claims", "--params", str(file), *options])
 
 
-def commit(**verdicts):
-    """A committed table of claims at the scale of ci."""
+def commit(folder="", **verdicts):
+    """A committed table of claims at the scale of ci, of the default experiment or of another."""
     rows = [(name.replace("_", "-"), "ci", verdict) for name, verdict in verdicts.items()]
-    tables.COMMITTED.parent.mkdir(parents=True, exist_ok=True)
-    tables.COMMITTED.write_text(to_csv(pd.DataFrame(rows, columns=["claim", "scale", "verdict"])))
+    (tables.EXAMPLES / folder).mkdir(parents=True, exist_ok=True)
+    (tables.EXAMPLES / folder / "claims.csv").write_text(
+        to_csv(pd.DataFrame(rows, columns=["claim", "scale", "verdict"]))
+    )
 
 
 def test_rdm_claims_writes_and_prints_what_is_there(file, three):
@@ -450,7 +453,9 @@ def test_a_supported_claim_that_no_longer_is_ends_with_3(file, three):
     assert CliRunner().invoke(main, ["tables", "claims", "--params", str(file)]).exit_code == 0  # a result, no failure
     commit(f_baseline_fid="undecided")
     assert rdm_claims(file).exit_code == 0
-    tables.COMMITTED.write_text("damaged")
+    commit("ci", f_baseline_fid="supported")
+    assert rdm_claims(file).stderr.startswith("Error: results/example/ci/claims.csv calls supported")
+    (tables.EXAMPLES / "claims.csv").write_text("damaged")
     done = rdm_claims(file)
     assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
     assert "claims.csv is damaged" in done.stderr
@@ -458,9 +463,9 @@ def test_a_supported_claim_that_no_longer_is_ends_with_3(file, three):
 
 def test_another_scale_is_another_claim():
     table = pd.DataFrame({"claim": ["it", "it"], "scale": ["ci", "digits"], "verdict": ["undecided", "supported"]})
-    tables.require(table, {("it", "digits")})
-    with pytest.raises(LostClaimError, match="it .ci: undecided"):
-        tables.require(table, {("it", "ci")})
+    tables.require(table, {("it", "digits"): Path("claims.csv")})
+    with pytest.raises(LostClaimError, match="claims.csv calls supported .* it .ci: undecided"):
+        tables.require(table, {("it", "ci"): Path("claims.csv")})
 
 
 def test_bad_claims_are_one_sentence(file, three):
@@ -526,14 +531,15 @@ def example(tmp_path, monkeypatch):
     return params.load(ROOT / "params" / "digits.yaml")
 
 
-def test_the_examples_claims_are_those_of_its_scores(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("name", "folder"), [("digits", ""), ("fashion", "fashion")])
+def test_the_examples_claims_are_those_of_its_scores(name, folder, tmp_path, monkeypatch):
     """Every character of them: from the scores and figures that lie beside them, under today's parameters."""
     example(tmp_path, monkeypatch)
-    done = rdm_claims(ROOT / "params" / "digits.yaml", "--results", "results/example")
+    kept = paths.RESULTS / "example" / folder
+    done = rdm_claims(ROOT / "params" / f"{name}.yaml", "--results", str(kept))
     assert done.exit_code == 0, done.output
     for suffix in ("csv", "md"):
-        written = (paths.RESULTS / "example" / f"claims.{suffix}").read_text()
-        assert written == (EXAMPLE / f"claims.{suffix}").read_text()
+        assert (kept / f"claims.{suffix}").read_text() == (EXAMPLE / folder / f"claims.{suffix}").read_text()
     assert not paths.table("claims", "csv").exists()
 
 

@@ -1,13 +1,19 @@
-"""Keep the last run of the default experiment as the committed example, and show its tables in the README."""
+"""Keep the last run of an experiment as a committed example, and show its tables in the README.
+
+Without argument it is the default experiment, kept in results/example; with `fashion` the second scale, kept below it.
+"""
 
 import re
 import shutil
+import sys
 from pathlib import Path
 
 RESULTS, EXAMPLE, README = Path("results"), Path("results/example"), Path("README.md")
+TABLES = {"digits": ("table1", "table2", "claims"), "fashion": ("table1", "claims")}
+TABLE_1 = "Method|FID paper|FID ours|sFID paper|sFID ours|IS paper|IS ours|FID − control"
 # the parts of the README that show a table: of which file, and which columns of it, if it has them; None: all
 PARTS = {
-    "table1": ("table1", "Method|FID paper|FID ours|sFID paper|sFID ours|IS paper|IS ours|FID − control"),
+    "table1": ("table1", TABLE_1),
     "text": (
         "table1",
         "Method|Text FID paper|Text FID ours|Text sFID ours|Text IS paper|Text IS ours|Text obeyed|Text FID − control",
@@ -18,13 +24,15 @@ PARTS = {
         "|UCF FVD − control|UCF identity ours",
     ),
     "claims": ("claims", None),
+    "fashion": ("fashion/table1", "Method|FID ours|sFID ours|IS ours|Class accuracy|FID − control"),
 }
 
 
 def shown(part: str, folder: Path = EXAMPLE) -> str:
     """What the README shows in this part: a table of the example.
 
-    Whole, with its notes; or the columns that fit, without notes and without the rows of ungated controls.
+    Whole, with its notes; or the columns that fit, without notes and without the rows of ungated controls; and, where
+    none of those columns is the paper's, without the rows that are quoted.
     """
     name, columns = PARTS[part]
     main, *text = re.split("\n(?=Text-to-image)|\nNot run:", (folder / f"{name}.md").read_text())
@@ -36,25 +44,32 @@ def shown(part: str, folder: Path = EXAMPLE) -> str:
     places = [rows[0].index(column) for column in columns.split("|") if column in rows[0]]
     method = places[0]
     kept = [[row[place] for place in places] for row in rows if not row[method].endswith("ungated control")]
+    if "paper" not in columns:
+        kept = [row for row in kept if any(row[1:])]
     kept[1] = [":--", *["--:"] * (len(places) - 1)]
     first = next(number for number, line in enumerate(lines) if line.startswith("|"))
     return "\n".join([*lines[:first], *(f"| {' | '.join(row)} |" for row in kept)])
 
 
-def main() -> None:
+def main(experiment: str = "digits") -> None:
     """Copy tables, claims, pictures and scores, and write them into the README."""
-    for name, verb in (("table1", "reproduce"), ("table2", "videos"), ("claims", "claims")):
-        if ",digits," not in (RESULTS / f"{name}.csv").read_text():
-            raise SystemExit(f"results/{name}.csv is of another experiment; run `make {verb}` first.")
-    shutil.rmtree(EXAMPLE, ignore_errors=True)
-    for folder in ("figures", "score", "provenance"):
-        shutil.copytree(RESULTS / folder, EXAMPLE / folder)
-    for preview in sorted(RESULTS.glob("sample/digits-*-rdm-s0/*.gif")):
-        (EXAMPLE / "clips").mkdir(exist_ok=True)
-        shutil.copy(preview, EXAMPLE / "clips" / f"{preview.parent.name}-{preview.name}")
-    for name in ("table1", "table2", "claims"):
+    verbs = {"table1": "reproduce", "table2": "videos", "claims": "claims"} if experiment == "digits" else {}
+    for name in TABLES[experiment]:
+        if f",{experiment}," not in (RESULTS / f"{name}.csv").read_text():
+            how = f"run `make {verbs[name]}` first" if verbs else f"make it with params/{experiment}.yaml first"
+            raise SystemExit(f"results/{name}.csv is of another experiment; {how}.")
+    folder = EXAMPLE if experiment == "digits" else EXAMPLE / experiment
+    for old in folder.iterdir() if folder.is_dir() else []:
+        if old.name not in TABLES:  # the examples of others
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
+    for made in ("figures", "score", "provenance"):
+        shutil.copytree(RESULTS / made, folder / made)
+    for preview in sorted(RESULTS.glob(f"sample/{experiment}-*-rdm-s0/*.gif")):
+        (folder / "clips").mkdir(exist_ok=True)
+        shutil.copy(preview, folder / "clips" / f"{preview.parent.name}-{preview.name}")
+    for name in TABLES[experiment]:
         for table in sorted(RESULTS.glob(f"{name}.*")):
-            shutil.copy(table, EXAMPLE)
+            shutil.copy(table, folder)
     for part in PARTS:
         before, after = f"<!-- {part} -->\n", f"<!-- /{part} -->"
         readme = README.read_text()
@@ -63,4 +78,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

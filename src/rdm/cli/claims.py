@@ -24,7 +24,7 @@ def claims(kept: Path | None, as_json: bool, params_file: str) -> None:
     The claims and the rule of the verdicts stand in claims.yaml, beside the parameter file. Writes results/claims.csv
     and .md, as `rdm tables claims` does (with --results, into that folder), and prints what was tested.
 
-    Exit code 3: a claim that the committed results/example/claims.csv calls supported at this scale no longer is.
+    Exit code 3: a claim that a committed claims.csv below results/example calls supported at this scale no longer is.
     """
     experiment = load_experiment(params_file)
     from rdm.params import load_claims

@@ -23,7 +23,7 @@ from rdm.tables.render import to_csv, to_html, to_markdown
 
 SUPPORTED, NOT_SUPPORTED, UNDECIDED, NOT_RUN = "supported", "not supported", "undecided", "not run"
 PAPER = "the paper's own"  # as a scale
-COMMITTED = paths.RESULTS / "example" / "claims.csv"
+EXAMPLES = paths.RESULTS / "example"  # of the default experiment; of others a folder each below it
 COLUMNS = [
     *("claim", "text", "where", "statement", "scale", "verdict"),
     *(
@@ -138,24 +138,28 @@ def write(table: pd.DataFrame, rule: Claims, kept: Path | None = None) -> list[P
     return written
 
 
-def read_supported() -> set[tuple[str, str]]:
-    """The (claim, scale) pairs that the committed table calls supported; none if there is no such table."""
-    if not COMMITTED.is_file():
-        return set()
-    try:
-        table = pd.read_csv(COMMITTED)
-        return set(table[table["verdict"] == SUPPORTED][["claim", "scale"]].itertuples(index=False, name=None))
-    except (KeyError, ValueError):
-        raise ArtefactError(f"{COMMITTED} is damaged; check it out anew, or run `make example`.") from None
+def read_supported() -> dict[tuple[str, str], Path]:
+    """The (claim, scale) pairs that a committed table calls supported, and which; none if there is no such table."""
+    supported: dict[tuple[str, str], Path] = {}
+    for path in sorted(EXAMPLES.rglob("claims.csv")):
+        try:
+            table = pd.read_csv(path)
+            pairs = table[table["verdict"] == SUPPORTED][["claim", "scale"]].itertuples(index=False, name=None)
+        except (KeyError, ValueError):
+            raise ArtefactError(f"{path} is damaged; check it out anew.") from None
+        supported |= dict.fromkeys(pairs, path)
+    return supported
 
 
-def require(table: pd.DataFrame, supported: set[tuple[str, str]]) -> None:
+def require(table: pd.DataFrame, supported: dict[tuple[str, str], Path]) -> None:
     """Raise LostClaimError for a claim that was supported and is refuted or open; one that was not run says nothing."""
     against = table[table["verdict"].isin([NOT_SUPPORTED, UNDECIDED])]
-    lost = [row for row in against.itertuples() if (row.claim, row.scale) in supported]
+    rows = against[["claim", "scale", "verdict"]].itertuples(index=False, name=None)
+    lost = {(claim, scale): verdict for claim, scale, verdict in rows if (claim, scale) in supported}
     if lost:
-        said = ", ".join(f"{row.claim} ({row.scale}: {row.verdict})" for row in lost)
-        raise LostClaimError(f"{COMMITTED} calls supported what no longer is: {said}; see claims.md, and what changed.")
+        where = ", ".join(dict.fromkeys(str(supported[pair]) for pair in lost))
+        said = ", ".join(f"{claim} ({scale}: {verdict})" for (claim, scale), verdict in lost.items())
+        raise LostClaimError(f"{where} calls supported what no longer is: {said}; see claims.md, and what changed.")
 
 
 def _result(tested: Tested, rule: Claims) -> Cells:

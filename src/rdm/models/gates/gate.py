@@ -45,10 +45,6 @@ class Gate(nn.Module):
         self.check_shapes(base, base if scaled is None else scaled)
         delta, beta = self._values(base, embedding)
         if beta is not None:
-            if torch.compiler.is_compiling() and beta.ndim < base.ndim:
-                # its gradient as a sum per sample, which shares its reading with that of adaLN's scales, and then over
-                # the samples; the sum over all at once would read the states' gradient once more
-                beta = beta.expand(len(base), *(1,) * (base.ndim - 1 - beta.ndim), *beta.shape)
             base = base + beta
         # delta rather than alpha is cast to the states' precision: in bfloat16, 1.003 would be 1
         return base if scaled is None else torch.addcmul(base, delta, scaled)
