@@ -8,6 +8,8 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from rdm import params
+from rdm.data import stage as data
 from rdm.data.captioned import open_captioned
 from rdm.data.digits import TEMPLATES, WORDS, open_digits
 from rdm.data.images import centre_crop
@@ -112,6 +114,18 @@ def fewer(file):
     content = json.loads(file.read_text())
     content["annotations"].pop()
     file.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_coco_as_a_data_set_has_pixels_and_captions_stored_or_not(stored, coco, write_params, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    entry = {"source": "coco", "year": 2014, "folder": str(coco), "image_size": 8, "stored": stored}
+    experiment = params.load(write_params(lambda content: content["data"].update(coco=entry)))
+    folder = data.run(experiment, "coco")
+    assert (folder / "test_images.npy").exists() == stored
+    found, source = data.load(experiment, "coco", "test"), open_captioned(experiment.data["coco"])
+    assert np.array_equal(found.images[:], np.stack(list(source.test.pixels)))
+    assert data.load_captions(experiment, "coco", "test") == source.test.captions
 
 
 def test_a_damaged_photograph_is_named(coco):

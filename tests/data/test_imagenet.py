@@ -3,16 +3,24 @@
 import io
 import shutil
 import tarfile
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import yaml
 from PIL import Image
+from safetensors.torch import load_file
 from scipy.io import savemat
 
+from rdm import params
 from rdm.data import imagenet
+from rdm.data import stage as data
 from rdm.data.folder import open_folder
+from rdm.data.images import Photograph
 from rdm.errors import RdmError
+from rdm.latents import encoding
 from rdm.params.schema import FolderData
 from tests.test_cli import fails, rdm
 
@@ -194,3 +202,92 @@ def test_the_stage_refuses_before_anything_is_written(imagenet_parameters, both,
     assert not Path("results").exists()
     assert rdm("data", "imagenet", params=imagenet_parameters).exit_code == 0
     assert np.load("results/data/imagenet/train_images.npy").shape == (9, 16, 16, 3)
+
+
+# ---------------------------------------------------------------- pixels that stay in their files
+
+
+@pytest.fixture
+def in_both_ways(imagenet_parameters, both):
+    """loaded(threads): the training split of either folder layout, stored and not stored."""
+    content = yaml.safe_load(imagenet_parameters.read_text())
+    for name, folder in zip(("unpacked", "packed"), both, strict=True):
+        shutil.copytree(folder, f"data/{name}")
+        entry = {"source": "folder", "image_size": 16, "folder": f"data/{name}"}
+        content["data"] |= {name: {**entry, "stored": False}, f"{name}-stored": entry}
+    del content["data"]["imagenet"]
+
+    def loaded(threads=2):
+        imagenet_parameters.write_text(yaml.safe_dump(content | {"threads": threads}))
+        experiment = params.load(imagenet_parameters)
+        names = [name for name in experiment.data if "packed" in name]
+        for name in names:
+            data.run(experiment, name)
+        return {name: data.load(experiment, name, "train") for name in names}
+
+    return loaded
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_pixels_that_are_not_stored_are_those_that_would_be(in_both_ways, threads):
+    sets = in_both_ways(threads)
+    assert len(sets) == 4
+    for name in ("unpacked", "packed"):
+        read, stored = sets[name].images, sets[f"{name}-stored"].images
+        assert {path.suffix for path in Path("results/data", name).iterdir()} == {".npy", ".csv", ".json"}
+        assert not list(Path("results/data", name).glob("*images.npy"))
+        assert (len(read), read.shape) == (9, stored.shape)
+        for index in (slice(None), slice(3, 5), slice(9, 9), np.array([7, 0, 7]), np.arange(9) % 2 == 0):
+            assert np.array_equal(read[index], stored[index])
+        assert np.array_equal(sets[name].labels, sets[f"{name}-stored"].labels)
+
+
+def test_photographs_are_decoded_while_those_before_are_encoded(in_both_ways, tmp_path, monkeypatch):
+    """An encoder that ends a batch only when the next one has been decoded would wait for ever without."""
+    sets, decoded, read = in_both_ways(), threading.Semaphore(0), Photograph.read
+    monkeypatch.setattr(encoding, "BATCH", 3)
+    monkeypatch.setattr(Photograph, "read", lambda self, size: (read(self, size), decoded.release())[0])
+
+    class Encoder:
+        autoencoder, batches = None, 0
+
+        def encode_raw(self, images):
+            self.batches += 1
+            needed = 6 if self.batches == 1 else 3 if self.batches == 2 else 0  # this batch's and the next one's
+            assert all(decoded.acquire(timeout=60) for _ in range(needed))
+            return torch.from_numpy(images.astype(np.float32)).movedim(-1, 1).contiguous()
+
+        def stored_bytes(self, shape):
+            return 1
+
+    [shard] = encoding.encode_shards(Encoder(), sets["packed"], False, tmp_path / "state", tmp_path)
+    pixels = load_file(shard)["latents"].movedim(1, -1)
+    assert np.array_equal(pixels.numpy().astype(np.uint8), sets["packed-stored"].images)
+
+
+def test_photographs_that_are_no_longer_those_of_the_index(in_both_ways):
+    sets = in_both_ways()
+    photograph = Path(f"data/unpacked/train/{WNIDS[1]}/{WNIDS[1]}_10.JPEG")
+    photograph.write_bytes(jpeg(999))
+    with pytest.raises(RdmError, match=r"01443537_10.JPEG is another image than when `rdm data` saw it; get that back"):
+        sets["unpacked"].images[:]
+    photograph.unlink()
+    with pytest.raises(RdmError, match=r"01443537_10.JPEG is not there; get it back, or run `rdm data` anew"):
+        sets["unpacked"].images[:]
+    archive = Path("data/packed") / imagenet.ARCHIVES["train"]
+    content = bytearray(archive.read_bytes())
+    content[content.index(jpeg(17)) : -1] = bytes(len(content) - content.index(jpeg(17)) - 1)
+    archive.write_bytes(content)
+    with pytest.raises(RdmError, match=r"ILSVRC2012_img_train.tar: from byte \d+ cannot be read as an image"):
+        sets["packed"].images[:]
+    assert len(sets["packed-stored"].images) == 9
+
+
+def test_what_is_no_image_is_not_indexed(in_both_ways, imagenet_parameters):
+    in_both_ways()
+    Path(f"data/unpacked/val/{WNIDS[0]}/x.jpg").write_text("no image")
+    refused = rdm("data", "unpacked", "--overwrite", params=imagenet_parameters)
+    assert refused.exit_code == 0  # current: its files are looked at when they are read
+    shutil.rmtree("results/data/unpacked")
+    fails(rdm("data", "unpacked", params=imagenet_parameters), 1, "x.jpg cannot be read as an image")
+    assert not Path("results/data/unpacked").exists()

@@ -276,6 +276,17 @@ def test_the_plan_of_a_finished_experiment(workspace):
     assert found["in all"]["jobs"] == sum(row["jobs"] for name, row in found.items() if name != "in all")
 
 
+def test_photographs_that_are_not_stored_need_no_disk(write_params):
+    entry = {"source": "folder", "image_size": 256, "folder": "data/imagenet", "classes": 1000}
+    sizes = []
+    for stored in (True, False):
+        experiment = params.load(write_params(lambda c, s=stored: c["data"].update(photographs={**entry, "stored": s})))
+        plan = stage.Plan(experiment, {}, 80e9)
+        sizes.append(plan._data(graph.data(experiment, "photographs")).disk)
+    assert sizes[0] == (1_281_167 + 50_000) * 256 * 256 * 3
+    assert sizes[1] < sizes[0] / 1000
+
+
 def test_another_gpu_and_another_utilisation():
     usual, slow, half = (rows("--params", CI, *o) for o in ((), ("--gpu", "a100"), ("--utilisation", "0.2")))
     assert usual["train"]["exaFLOP"] == slow["train"]["exaFLOP"] == half["train"]["exaFLOP"] > 0

@@ -61,7 +61,7 @@ def data(name: str, params_file: str, overwrite: bool) -> None:
     """Store the data set NAME of the parameter file's `data` section as arrays.
 
     Writes results/data/NAME: images (uint8, NHWC) or clips (NTHWC) and labels of both splits; of clips that are made
-    anew whenever they are read, what they are.
+    anew whenever they are read, what they are; of photographs with `stored: false`, an index of their files.
     """
     experiment = load_experiment(params_file)
     check_known(name, experiment.data, "data set")

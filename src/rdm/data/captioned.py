@@ -48,7 +48,7 @@ def _split(pairs: Pairs, size: int, threads: int) -> Split:
             raise RdmError(f"{file} is not there, and the annotations name it; unpack the images anew.")
     photographs = [Photograph(str(file), file) for file in pairs]
     pixels = ahead(lambda photograph: photograph.read(size), photographs, threads)
-    return Split(pixels, np.zeros(len(pairs), np.int64), list(pairs.values()))
+    return Split(pixels, np.zeros(len(pairs), np.int64), list(pairs.values()), photographs)
 
 
 def _coco(root: Path, part: str) -> Pairs:

@@ -73,4 +73,4 @@ def _split(classes: dict[str, list[Photograph]], size: int, threads: int) -> Spl
     labels = [label for label, photographs in enumerate(classes.values()) for _ in photographs]
     photographs = [photograph for own in classes.values() for photograph in own]
     pixels = ahead(lambda photograph: photograph.read(size), photographs, threads)
-    return Split(pixels, np.array(labels, np.int64))
+    return Split(pixels, np.array(labels, np.int64), photographs=photographs)

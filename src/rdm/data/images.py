@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,12 +20,13 @@ class Split:
     """One split of a data set: images of (H, W, C) or clips of (T, H, W, C), uint8, and their labels, int64 (N,).
 
     `pixels` yields one item at a time, so that a set larger than memory can be stored.
-    captions: of each item as many; None: there are none.
+    captions: of each item as many; None: there are none. photographs: the files of the pixels, if each has one.
     """
 
     pixels: Iterator[np.ndarray]
     labels: np.ndarray
     captions: list[list[str]] | None = None
+    photographs: list[Photograph] = field(default_factory=list)
 
 
 @dataclass
@@ -54,21 +57,45 @@ def pad(image: np.ndarray, size: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Photograph:
-    """An image file, or `size` bytes from `start` on of an archive. name: for messages, and what it is sorted by."""
+    """An image file, or `size` bytes from `start` on of an archive. name: for messages, and what it is sorted by.
+
+    sha256: of its bytes, if they are known.
+    """
 
     name: str
     file: Path
     start: int = 0
     size: int = -1
+    sha256: str | None = None
 
     def read(self, size: int) -> np.ndarray:
-        """Cropped as ADM does: (size, size, 3) uint8. Raises RdmError if it cannot be read."""
-        try:
-            with self.file.open("rb") as stream:
-                stream.seek(self.start)
-                content = stream.read(self.size)
+        """Cropped as ADM does: (size, size, 3) uint8. Raises RdmError if it cannot be read, or is another one."""
+        with self._readable():
+            content = self._content()
             with Image.open(io.BytesIO(content)) as image:
-                return centre_crop(image, size)
+                pixels = centre_crop(image, size)
+        if self.sha256 not in (None, hashlib.sha256(content).hexdigest()):
+            raise RdmError(f"{self.name} is another image than when `rdm data` saw it; get that back, or run it anew.")
+        return pixels
+
+    def digest(self) -> str:
+        """sha256 of its bytes. Raises RdmError if they cannot be read or do not begin as an image does."""
+        with self._readable():
+            content = self._content()
+            Image.open(io.BytesIO(content)).close()
+        return hashlib.sha256(content).hexdigest()
+
+    def _content(self) -> bytes:
+        with self.file.open("rb") as stream:
+            stream.seek(self.start)
+            return stream.read(self.size)
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            raise RdmError(f"{self.name} is not there; get it back, or run `rdm data` anew.") from None
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise RdmError(f"{self.name} cannot be read as an image ({error}); replace or remove it.") from None
 

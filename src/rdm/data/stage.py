@@ -1,4 +1,8 @@
-"""`rdm data`: one data set, as four arrays and a manifest (of clips that are made anew, the manifest alone)."""
+"""`rdm data`: one data set, as four arrays and a manifest.
+
+Of photographs that are not stored there is an index of their files in the place of pixels, and of clips that are made
+anew whenever they are read the manifest alone.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +17,20 @@ import numpy as np
 
 from rdm import paths
 from rdm.data.images import Source, Split
+from rdm.data.photographs import Photographs, write_index
 from rdm.params import Experiment
 from rdm.params.captions import CocoData, JourneyDBData
 from rdm.params.dependencies import make_data, of_data
-from rdm.params.schema import DigitsData, FashionData, ImageData, MovingDigitsData, VideosData
+from rdm.params.schema import (
+    INDEXED,
+    Data,
+    DigitsData,
+    FashionData,
+    ImageData,
+    MovingDigitsData,
+    Photographed,
+    VideosData,
+)
 from rdm.progress import progress
 from rdm.provenance.files import canonical_json, require_disk
 from rdm.provenance.manifest import Artefact, Recipe, build, is_current, read
@@ -26,7 +40,7 @@ from rdm.provenance.manifest import Artefact, Recipe, build, is_current, read
 class Dataset:
     """One split of a data set: images, uint8 (N, H, W, C), or clips, uint8 (N, T, H, W, C); labels, int64 (N,).
 
-    images: memory-mapped, or made when they are read.
+    images: memory-mapped, or decoded or made when they are read.
     classes: none for an unconditional set, whose labels are all 0.
     kinds: the labels that a classifier learns, each int64 (N,): the digit, and of moving digits the motion, too.
     """
@@ -51,10 +65,15 @@ def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
     shape: tuple[int, ...] = (parameters.image_size, parameters.image_size, source.channels)
     if isinstance(parameters, VideosData):
         shape = (parameters.frames, *shape)
-    require_disk(folder, (len(source.train.labels) + len(source.test.labels)) * (math.prod(shape) + 8))
+    files, count = _files(parameters), len(source.train.labels) + len(source.test.labels)
+    require_disk(folder, count * (8 + (INDEXED if files else math.prod(shape))))
     with build(folder, recipe) as (scratch, facts):
         for split_name, split in (("train", source.train), ("test", source.test)):
-            _store(scratch, split_name, split, shape)
+            _store_labels(scratch, split_name, split)
+            if files:
+                write_index(scratch / f"{split_name}_images.csv", split.photographs, files, experiment.threads)
+            else:
+                _store_pixels(scratch, split_name, split, shape)
         facts |= {
             "origin": source.origin,
             "licence": source.licence,
@@ -75,8 +94,12 @@ def load(experiment: Experiment, name: str, split: Literal["train", "test"]) -> 
         clips, digits, motions = open_moving_digits(parameters, split)
         labels = digits if parameters.labelled else np.zeros_like(digits)
         return Dataset(clips, labels, artefact.facts["classes"], [digits, motions], artefact)
-    images = np.load(artefact.folder / f"{split}_images.npy", mmap_mode="r")
     labels = np.load(artefact.folder / f"{split}_labels.npy")
+    images: Any
+    if files := _files(parameters):
+        images = Photographs(artefact.folder / f"{split}_images.csv", files, parameters.image_size, experiment.threads)
+    else:
+        images = np.load(artefact.folder / f"{split}_images.npy", mmap_mode="r")
     return Dataset(images, labels, artefact.facts["classes"], [labels], artefact)
 
 
@@ -117,6 +140,11 @@ class Frames:
 def as_images(items: Any) -> Any:
     """Images as they are, clips as their frames."""
     return Frames(items) if len(items.shape) == 5 else items
+
+
+def _files(parameters: Data) -> Path | None:
+    """Where photographs lie that are not stored; None of everything else."""
+    return Path(parameters.folder) if isinstance(parameters, Photographed) and not parameters.stored else None
 
 
 def _note_moving_digits(parameters: MovingDigitsData, folder: Path, recipe: Recipe) -> Path:
@@ -172,13 +200,17 @@ def _open(parameters: ImageData | VideosData, threads: int) -> Source:
     return open_folder(parameters, threads)
 
 
-def _store(folder: Path, name: str, split: Split, shape: tuple[int, ...]) -> None:
-    """Write labels and images as npy files, the images one by one: a data set may be larger than memory."""
-    count = len(split.labels)
+def _store_labels(folder: Path, name: str, split: Split) -> None:
+    """And captions, if there are some."""
     if split.captions is not None:
         text = json.dumps(split.captions, ensure_ascii=False, indent=0)
         (folder / f"{name}_captions.json").write_text(text, encoding="utf-8")
     np.save(folder / f"{name}_labels.npy", split.labels)
+
+
+def _store_pixels(folder: Path, name: str, split: Split, shape: tuple[int, ...]) -> None:
+    """Write images as an npy file, one by one: a data set may be larger than memory."""
+    count = len(split.labels)
     header = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
     with (folder / f"{name}_images.npy").open("wb") as stream, progress(f"{name} images", count) as bar:
         np.lib.format.write_array_header_1_0(stream, header)

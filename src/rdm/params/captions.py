@@ -18,6 +18,7 @@ class CocoData(Section):
     source: Literal["coco"]
     image_size: PositiveInt
     folder: str
+    stored: bool = True  # see FolderData
     year: Literal[2014, 2017]
 
     @property
@@ -32,6 +33,7 @@ class JourneyDBData(Section):
     source: Literal["journeydb"]
     image_size: PositiveInt
     folder: str
+    stored: bool = True  # see FolderData
     text: Literal["prompt", "caption"]  # what Midjourney was given, or what GPT-3.5 made of it
 
     @property

@@ -54,6 +54,9 @@ class FolderData(Section):
     source: Literal["folder"]
     image_size: PositiveInt
     folder: str
+    # as an array; false: pixels stay in their files, and `threads` decode them when they are read, while the network is
+    # at those before: for large sets, which are read a few times
+    stored: bool = True
     classes: PositiveInt | None = None  # that there must be; None: any number
 
 
@@ -104,6 +107,8 @@ class VideosData(Section):
 
 
 CaptionedData = DigitsData | CocoData | JourneyDBData
+Photographed = FolderData | CocoData | JourneyDBData
+INDEXED = 160  # bytes of the index, about, for each photograph whose pixels are not stored
 ImageData = DigitsData | FashionData | FolderData | CocoData | JourneyDBData
 ClipData = MovingDigitsData | VideosData
 Data = Annotated[ImageData | ClipData, Field(discriminator="source")]

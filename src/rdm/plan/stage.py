@@ -123,8 +123,12 @@ class Plan:
 
     def _data(self, job: Job) -> Work:
         [dataset] = job.names
-        stored = not isinstance(self.experiment.data[dataset], schema.MovingDigitsData)
-        return Work(disk=sum(self._splits(dataset)) * self._pixels(dataset) if stored else 0)
+        data, each = self.experiment.data[dataset], self._pixels(dataset)
+        if isinstance(data, schema.MovingDigitsData):
+            return Work()
+        if isinstance(data, schema.Photographed) and not data.stored:
+            each = schema.INDEXED
+        return Work(disk=sum(self._splits(dataset)) * each)
 
     def _autoencoder(self, job: Job) -> Work:
         parameters = self.experiment.autoencoder(job.names[0])
