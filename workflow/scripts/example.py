@@ -10,10 +10,9 @@ from pathlib import Path
 
 RESULTS, EXAMPLE, README = Path("results"), Path("results/example"), Path("README.md")
 TABLES = {"digits": ("table1", "table2", "claims"), "fashion": ("table1", "claims")}
-TABLE_1 = "Method|FID paper|FID ours|sFID paper|sFID ours|IS paper|IS ours|FID − control"
 # the parts of the README that show a table: of which file, and which columns of it, if it has them; None: all
 PARTS = {
-    "table1": ("table1", TABLE_1),
+    "table1": ("table1", "Method|FID paper|FID ours|sFID paper|sFID ours|IS paper|IS ours|FID − control"),
     "text": (
         "table1",
         "Method|Text FID paper|Text FID ours|Text sFID ours|Text IS paper|Text IS ours|Text obeyed|Text FID − control",
@@ -53,11 +52,9 @@ def shown(part: str, folder: Path = EXAMPLE) -> str:
 
 def main(experiment: str = "digits") -> None:
     """Copy tables, claims, pictures and scores, and write them into the README."""
-    verbs = {"table1": "reproduce", "table2": "videos", "claims": "claims"} if experiment == "digits" else {}
     for name in TABLES[experiment]:
         if f",{experiment}," not in (RESULTS / f"{name}.csv").read_text():
-            how = f"run `make {verbs[name]}` first" if verbs else f"make it with params/{experiment}.yaml first"
-            raise SystemExit(f"results/{name}.csv is of another experiment; {how}.")
+            raise SystemExit(f"results/{name}.csv is not of params/{experiment}.yaml; make it first.")
     folder = EXAMPLE if experiment == "digits" else EXAMPLE / experiment
     for old in folder.iterdir() if folder.is_dir() else []:
         if old.name not in TABLES:  # the examples of others
