@@ -166,8 +166,8 @@ def test_a_device_without_choice_is_one_process_and_claims_no_gpu(machine, start
     assert not started
 
 
-@pytest.mark.parametrize("verb", [("latents", "f4"), ("train", "ci-dit-s0")])
-def test_encoding_and_training_are_asked_for_gpus_alike(verb, machine, started, monkeypatch, write_params, tmp_path):
+@pytest.mark.parametrize("verb", [("latents", "f4"), ("train", "ci-dit-s0"), ("sample", "ci-dit-s0")])
+def test_encoding_training_and_sampling_ask_for_gpus_alike(verb, machine, started, monkeypatch, write_params, tmp_path):
     monkeypatch.chdir(tmp_path)
     file = write_params(lambda content: content.update(device="auto"))
     fails(rdm(*verb, "--gpus", "9", params=file), 2, "9 GPUs are asked for, and there are 0; ask for fewer")

@@ -2,7 +2,7 @@
 
 torchrun starts them. In training each holds the whole network and state, and has its rows of every batch; gradients and
 the batch means that the supervision of the gates rests on are averaged, so that all take the same step: the one that a
-single process would take, up to rounding. In encoding each has its files.
+single process would take, up to rounding. In encoding and sampling each has its files.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch import distributed as dist
 from rdm.errors import UsageError
 
 Piece = TypeVar("Piece")
+PATIENCE = timedelta(days=7)  # with a slower process: torchrun itself sees to it that none waits for one that has died
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""From one process to several: `rdm train` and `rdm latents` become torchrun when they may use more than one GPU.
+"""From one process to several: `rdm train`, `latents` and `sample` become torchrun when they may use several GPUs.
 
 On several machines of a Slurm job, srun starts one torchrun on each.
 """

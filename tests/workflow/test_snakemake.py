@@ -308,22 +308,23 @@ def test_as_many_gpu_jobs_at_a_time_as_there_are_gpus(tmp_path, write_params, mo
     assert jobs == [f"autoencoder {what}" for what in order]
 
 
-def test_encoding_and_training_are_told_how_many_gpus_they_may_use(tmp_path, write_params, monkeypatch):
+def test_jobs_are_told_how_many_gpus_they_may_use(tmp_path, write_params, monkeypatch):
     """As many as the parameter file says, and no more than there are; or as many as the command line says."""
     changed = write_params(lambda content: content.update(device="auto", gpus={"dit": 4}))
-    train = paths.train("ci-dit-s0") / paths.MANIFEST
-    several = ("--set-resources", "latents:gpu=3", "train:gpu=2")
-    for visible, wanted, encoding, training in (
-        ("", (), "", ""),
-        ("0", (), " --gpus 1", " --gpus 1"),
-        ("0,1,2", (), " --gpus 1", " --gpus 3"),
-        ("0,1,2,3,4", (), " --gpus 1", " --gpus 4"),
-        ("0,1,2", several, " --gpus 3", " --gpus 2"),
+    samples = paths.sample("ci-dit-s0", "plain") / paths.MANIFEST
+    several = ("--set-resources", "latents:gpu=3", "train:gpu=2", "sample_ci_dit_s0:gpu=2")
+    for visible, wanted, encoding, training, sampling in (
+        ("", (), "", "", ""),
+        ("0", (), " --gpus 1", " --gpus 1", " --gpus 1"),
+        ("0,1,2", (), " --gpus 1", " --gpus 3", " --gpus 1"),
+        ("0,1,2,3,4", (), " --gpus 1", " --gpus 4", " --gpus 1"),
+        ("0,1,2", several, " --gpus 3", " --gpus 2", " --gpus 2"),
     ):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-        planned = snakemake(tmp_path, train, "-n", "-p", *wanted, configfile=changed).stdout
+        planned = snakemake(tmp_path, samples, "-n", "-p", *wanted, configfile=changed).stdout
         assert f"rdm latents f4 --overwrite{encoding} >" in planned
         assert f"rdm train ci-dit-s0 --overwrite{training} >" in planned
+        assert f"rdm sample ci-dit-s0 --overwrite{sampling} >" in planned
 
 
 def test_the_lock_of_a_killed_run_is_removed(tmp_path):

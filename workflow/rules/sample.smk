@@ -26,10 +26,11 @@ for run_ in graph.runs_of(EXPERIMENT, SAMPLED):
                 parts=EXPERIMENT.parts.sample,
                 values=values_,
                 code=code_digest("sample"),
+                gpus=gpus_option,
             message:
                 f"sample {run_}, part {{wildcards.part}}"
             shell:
-                "rdm sample {params.run} --part {wildcards.part}/{params.parts} > {log} 2>&1"
+                "rdm sample {params.run} --part {wildcards.part}/{params.parts}{params.gpus} > {log} 2>&1"
 
     rule:
         name:
@@ -50,7 +51,8 @@ for run_ in graph.runs_of(EXPERIMENT, SAMPLED):
             run=run_,
             values=values_,
             code=code_digest("sample"),
+            gpus=gpus_option,
         message:
             f"sample {run_}"
         shell:
-            "rdm sample {params.run} --overwrite > {log} 2>&1"
+            "rdm sample {params.run} --overwrite{params.gpus} > {log} 2>&1"

@@ -160,22 +160,27 @@ def train(run: str, gpus: int | None, trackers: tuple[str, ...], params_file: st
 @main.command()
 @click.argument("run")
 @part_option
+@gpus_option
 @params_option
 @overwrite_option
-def sample(run: str, part: str | None, params_file: str, overwrite: bool) -> None:
+def sample(run: str, part: str | None, gpus: int | None, params_file: str, overwrite: bool) -> None:
     """Draw the images or clips of one RUN, with each sampler that tables and figures ask of it.
 
     Writes results/sample/RUN/SAMPLER: npz shards with arr_0 (uint8, NHWC or NTHWC) and labels arr_1. Item i depends on
     the seed and on i alone. Of clips also SAMPLER.mp4 and SAMPLER.gif, to watch. Needs: rdm train.
 
-    With --part, draws one of N parts, for N jobs side by side; the call without it then joins them.
+    With --part, draws one of N parts, for N jobs side by side; the call without it then joins them. Each of several
+    GPUs takes its share of the shards, whose bytes stay the same.
     """
     experiment = load_experiment(params_file)
     chosen = parse_part(part)
+    spread(experiment.device, gpus)
+    from rdm.progress import is_first
     from rdm.sample import stage
 
     for folder in stage.run(experiment, run, overwrite, chosen):
-        print_path(folder)
+        if is_first():
+            print_path(folder)
 
 
 @main.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,12 +18,12 @@ def write_index(path: Path, photographs: list[Photograph], root: Path, threads: 
 
     Raises RdmError for one that cannot be read or does not begin as an image does.
     """
-    with path.open("w", encoding="utf-8") as stream, progress(f"index of {root}", len(photographs)) as bar:
-        stream.write("file,start,size,sha256\n")
+    with path.open("w", encoding="utf-8", newline="") as stream, progress(f"index of {root}", len(photographs)) as bar:
+        table = csv.writer(stream, lineterminator="\n")
+        table.writerow(["file", "start", "size", "sha256"])
         digests = ahead(Photograph.digest, photographs, threads)
         for photograph, digest in zip(photographs, digests, strict=True):
-            file = str(photograph.file.relative_to(root)).replace('"', '""')
-            stream.write(f'"{file}",{photograph.start},{photograph.size},{digest}\n')
+            table.writerow([photograph.file.relative_to(root), photograph.start, photograph.size, digest])
             bar.update()
 
 
@@ -33,9 +34,8 @@ class Photographs:
     """
 
     def __init__(self, index: Path, root: Path, size: int, threads: int) -> None:
-        import pandas as pd  # takes half a second, and stored data need none
-
-        self._index = pd.read_csv(index, dtype={"file": str, "sha256": str}, keep_default_na=False)
+        with index.open(encoding="utf-8", newline="") as stream:
+            _, *self._index = csv.reader(stream)
         self._root, self._size = root, size
         self._pool = ThreadPoolExecutor(threads)
         self.shape = (len(self._index), size, size, 3)
@@ -48,11 +48,11 @@ class Photographs:
 
         Raises RdmError if one is no longer the file that was indexed.
         """
-        rows = self._index.iloc[index].itertuples(index=False, name=None)
-        photographs = [self._photograph(*row) for row in rows]
-        pixels = list(self._pool.map(lambda photograph: photograph.read(self._size), photographs))
+        pixels = list(self._pool.map(self._read, np.arange(len(self))[index]))
         return np.stack(pixels) if pixels else np.empty((0, *self.shape[1:]), np.uint8)
 
-    def _photograph(self, file: str, start: int, size: int, sha256: str) -> Photograph:
+    def _read(self, number: int) -> np.ndarray:
+        file, start, size, sha256 = self._index[number]
         path = self._root / file
-        return Photograph(str(path) if size < 0 else f"{path}: from byte {start}", path, start, size, sha256)
+        name = str(path) if int(size) < 0 else f"{path}: from byte {start}"
+        return Photograph(name, path, int(start), int(size), sha256).read(self._size)

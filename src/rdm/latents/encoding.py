@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from tqdm import tqdm
 
 from rdm.ahead import ahead
 from rdm.data.stage import Dataset
-from rdm.distributed import joined, own_pieces, wait_for_all
+from rdm.distributed import PATIENCE, joined, own_pieces, wait_for_all
 from rdm.latents.codec import LatentCodec
 from rdm.progress import progress
 from rdm.provenance.files import require_disk, whole_file
@@ -25,7 +24,6 @@ from rdm.provenance.files import require_disk, whole_file
 SHARD = 8192  # images or frames per file: large enough to read fast, small enough to hash and move
 BATCH = 100  # images or frames per call
 CPU = torch.device("cpu")
-PATIENCE = timedelta(days=7)  # with a slower process: torchrun itself sees to it that none waits for one that has died
 
 
 def encode_shards(codec: LatentCodec, dataset: Dataset, mirror: bool, folder: Path, results: Path) -> list[Path]:

@@ -15,6 +15,7 @@ from rdm import paths
 from rdm.checkpoints import published_file
 from rdm.data.previews import write_preview
 from rdm.diffusion.sampling import draw_latents
+from rdm.distributed import PATIENCE, joined, own_pieces, wait_for_all
 from rdm.errors import UsageError
 from rdm.latents import stage as latents
 from rdm.latents.codec import LatentCodec
@@ -27,7 +28,7 @@ from rdm.params.sampler import Sampler
 from rdm.params.schema import Diffusion
 from rdm.parts import Part
 from rdm.performance import compile_blocks, in_precision, lay_out
-from rdm.progress import progress
+from rdm.progress import is_first, progress
 from rdm.provenance.files import require_disk, share_file, whole_file
 from rdm.provenance.manifest import Input, Recipe, build, check_input, is_current
 from rdm.runtime import prepare
@@ -35,6 +36,8 @@ from rdm.sample.dealing import deal_captions, deal_labels
 from rdm.train import conditioning
 from rdm.train import stage as train
 
+CPU = torch.device("cpu")
+WHOLE = Part(1, 1)
 SHARD_BATCHES = 8  # network batches per file: a killed run loses at most one file
 PREVIEWED, PREVIEW_COLUMNS = 20, 5  # clips of a run to watch
 
@@ -104,6 +107,7 @@ def run(experiment: Experiment, name: str, overwrite: bool = False, part: Part |
     """Draw the items of run `name` with each sampler that tables and figures ask for; returns their folders.
 
     Of a part, only its shards are drawn, and wait for the call without a part; returns the folders in which they do.
+    Each of several processes draws its share of the shards, and the first one writes the folders.
     """
     system, seed = experiment.find_run(name)
     samplers = experiment.samplers_of(system)
@@ -111,27 +115,28 @@ def run(experiment: Experiment, name: str, overwrite: bool = False, part: Part |
         raise UsageError(f"No table or figure samples {name!r}; add a row to tables.")
     device = prepare(experiment)
     folders = []
-    for sampler in samplers:
-        drawing = prepare_drawing(experiment, name, sampler, device)
-        inputs = {"train": drawing.trained.artefact.as_input}
-        if drawing.sampler.classifier is not None:
-            inputs["classifier"] = Input.of_file(published_file(Path(drawing.sampler.classifier.weights)))
-        recipe = Recipe("sample", of_sample(experiment, name, sampler), inputs)
-        folder, shards = paths.sample(name, sampler), paths.sample_state(name, sampler, recipe.digest)
-        folders.append(shards if part else folder)
-        if is_current(folder, recipe, make_sample(name), overwrite):
-            continue
-        if part:
-            _draw_shards(drawing, shards, part)
-            continue
-        with build(folder, recipe) as (scratch, facts):
-            for shard in _draw_shards(drawing, shards, Part(1, 1)):
-                share_file(shard, scratch)
-            nfe = drawing.sampler.network_calls
-            facts |= {"seed": seed, "samples": len(drawing.labels), "nfe": nfe, "device": device.type}
-            if len(drawing.trained.latent_shape) == 4:
-                _write_previews(name, sampler, shards)
-        shutil.rmtree(shards.parent, ignore_errors=True)  # those of earlier recipes, too
+    with joined(CPU, PATIENCE):  # nothing that a GPU holds is exchanged
+        for sampler in samplers:
+            drawing = prepare_drawing(experiment, name, sampler, device)
+            inputs = {"train": drawing.trained.artefact.as_input}
+            if drawing.sampler.classifier is not None:
+                inputs["classifier"] = Input.of_file(published_file(Path(drawing.sampler.classifier.weights)))
+            recipe = Recipe("sample", of_sample(experiment, name, sampler), inputs)
+            folder, shards = paths.sample(name, sampler), paths.sample_state(name, sampler, recipe.digest)
+            folders.append(shards if part else folder)
+            if is_current(folder, recipe, make_sample(name), overwrite):
+                continue
+            if part or not is_first():
+                _draw_shards(drawing, shards, part or WHOLE)
+                continue
+            with build(folder, recipe) as (scratch, facts):
+                for shard in _draw_shards(drawing, shards, WHOLE):
+                    share_file(shard, scratch)
+                nfe = drawing.sampler.network_calls
+                facts |= {"seed": seed, "samples": len(drawing.labels), "nfe": nfe, "device": device.type}
+                if len(drawing.trained.latent_shape) == 4:
+                    _write_previews(name, sampler, shards)
+            shutil.rmtree(shards.parent, ignore_errors=True)  # those of earlier recipes, too
     return folders
 
 
@@ -145,6 +150,7 @@ def _write_previews(name: str, sampler: str, shards: Path) -> None:
 def _draw_shards(drawing: Drawing, folder: Path, part: Part) -> list[Path]:
     """Fill `folder` with a part's shards, and return them; those that other parts or an interrupted run left stay.
 
+    Each of several processes draws its share of them; all return when every shard is there.
     Raises RdmError, before it begins, if the disk is too small.
     """
     count, batch = len(drawing.labels), drawing.sampler.batch
@@ -153,17 +159,24 @@ def _draw_shards(drawing: Drawing, folder: Path, part: Part) -> list[Path]:
     shards = {
         folder / f"{number:05d}.npz": range(items * number, min(items * (number + 1), count)) for number in numbers
     }
-    missing = {path: own for path, own in shards.items() if not path.exists()}
-    left = sum(map(len, missing.values()))
-    require_disk(folder, left * drawing.codec.image_bytes(drawing.trained.latent_shape))
-    total = sum(map(len, shards.values()))
-    with progress("sample", total, total - left) as bar:
-        for path, own in missing.items():
-            images = np.concatenate([drawing.batch(start) for start in own[::batch]])
-            content = {"arr_0": images, "arr_1": drawing.labels[own.start : own.stop], "index": np.array(own)}
+    missing = {path: indices for path, indices in shards.items() if not path.exists()}
+    require_disk(folder, _total(missing) * drawing.codec.image_bytes(drawing.trained.latent_shape))
+    own = {path: shards[path] for path in own_pieces(list(shards))}
+    left = {path: indices for path, indices in own.items() if path in missing}
+    with progress("sample", _total(own), _total(own) - _total(left)) as bar:
+        for path, indices in left.items():
+            index = np.array(indices)
+            images = np.concatenate([drawing.batch(start) for start in indices[::batch]])
+            content = {"arr_0": images, "arr_1": drawing.labels[index], "index": index}
             if drawing.captions is not None:
-                content["captions"] = np.array(drawing.captions[own.start : own.stop])
+                content["captions"] = np.array([drawing.captions[i] for i in indices])
             with whole_file(path) as temporary, temporary.open("wb") as stream:
                 np.savez(stream, allow_pickle=False, **content)
-            bar.update(len(own))
+            bar.update(len(indices))
+    wait_for_all()
     return list(shards)
+
+
+def _total(shards: dict[Path, range]) -> int:
+    """How many items there are in these shards."""
+    return sum(map(len, shards.values()))
