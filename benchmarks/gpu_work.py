@@ -22,7 +22,7 @@ from rdm.models.zoo import build_network
 from rdm.params.gates import Gates, Supervision
 from rdm.params.performance import Performance
 from rdm.params.schema import DiT, FineTuned, UNet
-from rdm.performance import compile_blocks, in_precision, lay_out
+from rdm.performance import compile_blocks, in_precision, lay_out, rounding
 from rdm.plan.stage import Plan
 from rdm.train import loop
 
@@ -110,7 +110,12 @@ class Bench:
         job = loop.Job(*what, spread, FAST)
         state, data = loop.begin(network, job, self.device)
         process = forward_process(job.diffusion)
-        return repeated(lambda: loop._step(state, job, process, data))
+
+        def step() -> None:
+            with rounding(FAST.train):  # as the training loop as a whole
+                loop._step(state, job, process, data)
+
+        return repeated(step)
 
     def draw(self, denoise: Callable[..., Tensor], batch: int) -> Call:
         """`rdm sample`'s batch, a few of its steps."""

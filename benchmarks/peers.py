@@ -21,7 +21,7 @@ from rdm.models.unet import TOKEN
 from rdm.params import schema
 from rdm.params.autoencoder import AnyAutoencoder
 from rdm.params.performance import Performance, Precision
-from rdm.performance import compile_blocks, computing, tf32
+from rdm.performance import compile_blocks, computing, rounding
 
 EAGER, COMPILED = "diffusers, eager, float32 with TF32", "diffusers, blocks compiled, bfloat16"
 PRECISIONS: dict[str, Precision] = {EAGER: "tf32", COMPILED: "bfloat16"}
@@ -103,7 +103,7 @@ def training(
     def step() -> None:
         latents, noise = torch.randn(2, batch, *shape, device=device)
         timesteps, labels = (torch.randint(n, (batch,), device=device) for n in (1000, classes or 1))
-        with as_usual(), tf32(PRECISIONS[peer]):
+        with as_usual(), rounding(PRECISIONS[peer]):
             with computing(PRECISIONS[peer], device):
                 prediction = call(module, latents + noise, timesteps, labels)
             loss = (prediction.float().narrow(-3, 0, shape[-3]) - noise).square().mean()

@@ -213,17 +213,24 @@ def test_attention_too_wide_for_fused_kernels_computes_in_its_precision(precisio
     assert not torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
 
 
-def test_kernels_whose_backward_pass_does_not_repeat_itself_are_for_forward_passes_alone():
+def test_cudnns_attention_is_for_forward_passes_alone():
+    """Its backward pass does not repeat itself."""
     choose_device("cpu")
     cuda = torch.backends.cuda
     with computing("bfloat16", CPU):
-        assert not cuda.mem_efficient_sdp_enabled()
         assert not cuda.cudnn_sdp_enabled()
     with torch.no_grad(), computing("bfloat16", CPU):
-        assert cuda.mem_efficient_sdp_enabled()
         assert cuda.cudnn_sdp_enabled()
-    assert not cuda.mem_efficient_sdp_enabled()
     assert not cuda.cudnn_sdp_enabled()
+
+
+def test_checkpointing_computes_wide_heads_again_in_bfloat16(job):
+    """On a GPU, LDM-4's heads take no fused kernel; here the same path is asked for."""
+    performance, states = Performance(train="bfloat16"), []
+    with sdpa_kernel(SDPBackend.MATH):
+        for checkpointing in (False, True):
+            states.append(trained(job("unet-cross", performance, checkpointing=checkpointing), "unet-cross"))
+    assert same_weights(*states)
 
 
 @pytest.mark.parametrize("kind", ["dit", "latte", "unet-add", "unet-cross"])

@@ -19,45 +19,38 @@ SHAPES = 64  # of blocks that share their code: LDM-4's residual blocks have 20
 
 
 @contextmanager
-def tf32(precision: Precision) -> Iterator[None]:
-    """In this block products in float32, backward ones too, are rounded to TF32, unless the precision is float32."""
-    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = products.allow_tf32, convolutions.allow_tf32
-    products.allow_tf32 = convolutions.allow_tf32 = precision != "float32"
+def rounding(precision: Precision) -> Iterator[None]:
+    """In this block, backward passes included, what autocast leaves in float32 is rounded as the precision says.
+
+    Products are TF32 unless it is float32. Under bfloat16 heads too wide for fused kernels, as LDM-4's are, attend in
+    bfloat16, where products take a fraction of the time. What checkpointing computes again must be rounded alike, so
+    that a training step is in this block as a whole.
+    """
+    cuda, convolutions = torch.backends.cuda, torch.backends.cudnn
+    before = cuda.matmul.allow_tf32, convolutions.allow_tf32, cuda.fp16_bf16_reduction_math_sdp_allowed()
+    cuda.matmul.allow_tf32 = convolutions.allow_tf32 = precision != "float32"
+    cuda.allow_fp16_bf16_reduction_math_sdp(precision == "bfloat16")
     try:
         yield
     finally:
-        products.allow_tf32, convolutions.allow_tf32 = before
+        cuda.matmul.allow_tf32, convolutions.allow_tf32, reduced = before
+        cuda.allow_fp16_bf16_reduction_math_sdp(reduced)
 
 
 @contextmanager
 def computing(precision: Precision, device: torch.device) -> Iterator[None]:
-    """What is computed forward in this block is computed in this precision."""
-    bfloat16 = torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
-    with tf32(precision), _attention(precision), bfloat16:
-        yield
+    """What is computed forward in this block is computed in this precision.
 
-
-@contextmanager
-def _attention(precision: Precision) -> Iterator[None]:
-    """In this block heads too wide for fused kernels, as LDM-4's are, attend in this precision.
-
-    Without it, bfloat16 is left for float32 there, whose products take several times as long. And where no backward
-    pass follows, kernels are allowed of which that alone does not repeat itself (see `rdm.runtime`): cuDNN's made
-    sampling 6 % faster on an H200.
+    Where no backward pass follows, cuDNN's attention is allowed, of which that alone does not repeat itself.
     """
-    cuda, forward_alone = torch.backends.cuda, not torch.is_grad_enabled()
-    reduced = cuda.fp16_bf16_reduction_math_sdp_allowed()
-    mem_efficient, cudnn = cuda.mem_efficient_sdp_enabled(), cuda.cudnn_sdp_enabled()
-    cuda.allow_fp16_bf16_reduction_math_sdp(precision == "bfloat16")
-    cuda.enable_mem_efficient_sdp(mem_efficient or forward_alone)
-    cuda.enable_cudnn_sdp(cudnn or forward_alone)
+    bfloat16 = torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
+    cudnn = torch.backends.cuda.cudnn_sdp_enabled()
+    torch.backends.cuda.enable_cudnn_sdp(cudnn or not torch.is_grad_enabled())
     try:
-        yield
+        with rounding(precision), bfloat16:
+            yield
     finally:
-        cuda.allow_fp16_bf16_reduction_math_sdp(reduced)
-        cuda.enable_mem_efficient_sdp(mem_efficient)
-        cuda.enable_cudnn_sdp(cudnn)
+        torch.backends.cuda.enable_cudnn_sdp(cudnn)
 
 
 def in_precision(network: nn.Module, precision: Precision, device: torch.device) -> Callable[..., Tensor]:

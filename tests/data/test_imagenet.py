@@ -19,6 +19,7 @@ from rdm.data import imagenet
 from rdm.data import stage as data
 from rdm.data.folder import open_folder
 from rdm.data.images import Photograph
+from rdm.data.photographs import Photographs, write_index
 from rdm.errors import RdmError
 from rdm.latents import encoding
 from rdm.params.schema import FolderData
@@ -268,26 +269,39 @@ def test_photographs_are_decoded_while_those_before_are_encoded(in_both_ways, tm
 def test_photographs_that_are_no_longer_those_of_the_index(in_both_ways):
     sets = in_both_ways()
     photograph = Path(f"data/unpacked/train/{WNIDS[1]}/{WNIDS[1]}_10.JPEG")
-    photograph.write_bytes(jpeg(999))
-    with pytest.raises(RdmError, match=r"01443537_10.JPEG is another image than when `rdm data` saw it; get that back"):
-        sets["unpacked"].images[:]
+    for content in (jpeg(999), b"no image"):
+        photograph.write_bytes(content)
+        with pytest.raises(RdmError, match=r"_10.JPEG is another image than when `rdm data` saw it; get that back,"):
+            sets["unpacked"].images[:]
     photograph.unlink()
-    with pytest.raises(RdmError, match=r"01443537_10.JPEG is not there; get it back, or run `rdm data` anew"):
+    with pytest.raises(RdmError, match=r"_10.JPEG is not there; get it back, or remove its data set's folder in"):
         sets["unpacked"].images[:]
     archive = Path("data/packed") / imagenet.ARCHIVES["train"]
     content = bytearray(archive.read_bytes())
-    content[content.index(jpeg(17)) : -1] = bytes(len(content) - content.index(jpeg(17)) - 1)
+    content[content.index(jpeg(17)) + 500] ^= 1
     archive.write_bytes(content)
-    with pytest.raises(RdmError, match=r"ILSVRC2012_img_train.tar: from byte \d+ cannot be read as an image"):
+    with pytest.raises(RdmError, match=r"ILSVRC2012_img_train.tar: from byte \d+ is another image"):
         sets["packed"].images[:]
     assert len(sets["packed-stored"].images) == 9
 
 
-def test_what_is_no_image_is_not_indexed(in_both_ways, imagenet_parameters):
+@pytest.mark.parametrize("content", [b"no image", jpeg(3)[:-200]], ids=["no image", "the end is missing"])
+def test_what_is_no_whole_image_is_not_indexed(content, in_both_ways, imagenet_parameters):
     in_both_ways()
-    Path(f"data/unpacked/val/{WNIDS[0]}/x.jpg").write_text("no image")
-    refused = rdm("data", "unpacked", "--overwrite", params=imagenet_parameters)
-    assert refused.exit_code == 0  # current: its files are looked at when they are read
+    Path(f"data/unpacked/val/{WNIDS[0]}/x.jpg").write_bytes(content)
+    assert rdm("data", "unpacked", params=imagenet_parameters).exit_code == 0  # photographs are looked at when read
     shutil.rmtree("results/data/unpacked")
     fails(rdm("data", "unpacked", params=imagenet_parameters), 1, "x.jpg cannot be read as an image")
     assert not Path("results/data/unpacked").exists()
+
+
+def test_any_name_of_a_file_can_be_indexed(tmp_path):
+    """With what a line of text cannot hold, and of a file that lies elsewhere."""
+    names = ["a,b.png", 'say "x".png', "two\nlines.png", "a\rb.png", b"\xff.png".decode(errors="surrogateescape")]
+    files = [tmp_path / "root" / name for name in names] + [tmp_path / "elsewhere.png"]
+    files[0].parent.mkdir()
+    for value, file in enumerate(files):
+        Image.fromarray(np.full((9, 9, 3), value, np.uint8)).save(file)
+    write_index(tmp_path / "index.csv", [Photograph(str(file), file) for file in files], tmp_path / "root", 2)
+    read = Photographs(tmp_path / "index.csv", tmp_path / "root", 8, 2)
+    assert read[:].mean((1, 2, 3)).tolist() == list(range(6))

@@ -59,7 +59,7 @@ def test_two_processes_draw_as_one_does(run, shards, alone, experiment):
     assert not list(paths.STATE.rglob("*.npz"))
 
 
-def test_killed_they_go_on_to_the_same_bytes(alone):
+def test_killed_they_go_on_to_the_same_bytes(alone, experiment):
     """No shard is drawn twice."""
     expected = alone(IMAGES)
     assert together(IMAGES, "1").returncode != 0
@@ -69,7 +69,7 @@ def test_killed_they_go_on_to_the_same_bytes(alone):
     done = together(IMAGES)
     assert done.returncode == 0, done.stderr
     assert written(IMAGES) == expected
-    first = paths.sample(IMAGES, "plain")
+    first = paths.sample(IMAGES, experiment.samplers_of(experiment.find_run(IMAGES)[0])[0])
     assert kept.items() <= {path.name: path.stat().st_ino for path in first.iterdir()}.items()
 
 

@@ -52,6 +52,8 @@ def shown(part: str, folder: Path = EXAMPLE) -> str:
 
 def main(experiment: str = "digits") -> None:
     """Copy tables, claims, pictures and scores, and write them into the README."""
+    if experiment not in TABLES:
+        raise SystemExit(f"{experiment!r} has no example; choose one of {', '.join(TABLES)}.")
     for name in TABLES[experiment]:
         if f",{experiment}," not in (RESULTS / f"{name}.csv").read_text():
             raise SystemExit(f"results/{name}.csv is not of params/{experiment}.yaml; make it first.")
@@ -60,7 +62,8 @@ def main(experiment: str = "digits") -> None:
         if old.name not in TABLES:  # the examples of others
             shutil.rmtree(old) if old.is_dir() else old.unlink()
     for made in ("figures", "score", "provenance"):
-        shutil.copytree(RESULTS / made, folder / made)
+        others = shutil.ignore_patterns(*(f"{other}*" for other in TABLES if other != experiment))
+        shutil.copytree(RESULTS / made, folder / made, ignore=others)
     for preview in sorted(RESULTS.glob(f"sample/{experiment}-*-rdm-s0/*.gif")):
         (folder / "clips").mkdir(exist_ok=True)
         shutil.copy(preview, folder / "clips" / f"{preview.parent.name}-{preview.name}")

@@ -58,7 +58,7 @@ def main() -> None:
 @params_option
 @overwrite_option
 def data(name: str, params_file: str, overwrite: bool) -> None:
-    """Store the data set NAME of the parameter file's `data` section as arrays.
+    """Store the data set NAME of the parameter file's `data` section.
 
     Writes results/data/NAME: images (uint8, NHWC) or clips (NTHWC) and labels of both splits; of clips that are made
     anew whenever they are read, what they are; of photographs with `stored: false`, an index of their files.

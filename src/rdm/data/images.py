@@ -14,6 +14,8 @@ from PIL import Image
 
 from rdm.errors import RdmError
 
+AGAIN = ", or remove its data set's folder in results/data and run `rdm data` again"
+
 
 @dataclass
 class Split:
@@ -72,17 +74,18 @@ class Photograph:
         """Cropped as ADM does: (size, size, 3) uint8. Raises RdmError if it cannot be read, or is another one."""
         with self._readable():
             content = self._content()
+            if self.sha256 not in (None, hashlib.sha256(content).hexdigest()):
+                raise RdmError(f"{self.name} is another image than when `rdm data` saw it; get that back{AGAIN}.")
             with Image.open(io.BytesIO(content)) as image:
-                pixels = centre_crop(image, size)
-        if self.sha256 not in (None, hashlib.sha256(content).hexdigest()):
-            raise RdmError(f"{self.name} is another image than when `rdm data` saw it; get that back, or run it anew.")
-        return pixels
+                return centre_crop(image, size)
 
     def digest(self) -> str:
-        """sha256 of its bytes. Raises RdmError if they cannot be read or do not begin as an image does."""
+        """sha256 of its bytes. Raises RdmError if they are no whole image."""
         with self._readable():
             content = self._content()
-            Image.open(io.BytesIO(content)).close()
+            with Image.open(io.BytesIO(content)) as image:
+                image.draft("RGB", (1, 1))  # of a JPEG, all is read and little of it computed
+                image.load()
         return hashlib.sha256(content).hexdigest()
 
     def _content(self) -> bytes:
@@ -95,7 +98,7 @@ class Photograph:
         try:
             yield
         except FileNotFoundError:
-            raise RdmError(f"{self.name} is not there; get it back, or run `rdm data` anew.") from None
+            raise RdmError(f"{self.name} is not there; get it back{AGAIN if self.sha256 else ''}.") from None
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise RdmError(f"{self.name} cannot be read as an image ({error}); replace or remove it.") from None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TextIO, cast
 
 import numpy as np
 
@@ -16,15 +17,22 @@ from rdm.progress import progress
 def write_index(path: Path, photographs: list[Photograph], root: Path, threads: int) -> None:
     """A line for each: its file below `root`, where in it (of an archive) it begins, how long it is, and its sha256.
 
-    Raises RdmError for one that cannot be read or does not begin as an image does.
+    Raises RdmError for one that is no whole image.
     """
-    with path.open("w", encoding="utf-8", newline="") as stream, progress(f"index of {root}", len(photographs)) as bar:
-        table = csv.writer(stream, lineterminator="\n")
+    with _text(path, "w") as stream, progress(f"index of {root}", len(photographs)) as bar:
+        table = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
         table.writerow(["file", "start", "size", "sha256"])
         digests = ahead(Photograph.digest, photographs, threads)
         for photograph, digest in zip(photographs, digests, strict=True):
-            table.writerow([photograph.file.relative_to(root), photograph.start, photograph.size, digest])
+            file = photograph.file  # annotations may name one elsewhere
+            file = file.relative_to(root) if file.is_relative_to(root) else file
+            table.writerow([file, photograph.start, photograph.size, digest])
             bar.update()
+
+
+def _text(path: Path, mode: str) -> TextIO:
+    """Of the index, whatever bytes and line breaks there are in the names of files."""
+    return cast(TextIO, path.open(mode, encoding="utf-8", errors="surrogateescape", newline=""))
 
 
 class Photographs:
@@ -34,7 +42,7 @@ class Photographs:
     """
 
     def __init__(self, index: Path, root: Path, size: int, threads: int) -> None:
-        with index.open(encoding="utf-8", newline="") as stream:
+        with _text(index, "r") as stream:
             _, *self._index = csv.reader(stream)
         self._root, self._size = root, size
         self._pool = ThreadPoolExecutor(threads)

@@ -34,7 +34,7 @@ from rdm.models.supervision import (
 from rdm.params.gates import Gates, Supervision
 from rdm.params.performance import Performance
 from rdm.params.schema import Diffusion, Optimisation
-from rdm.performance import compile_blocks, in_precision, lay_out, tf32
+from rdm.performance import compile_blocks, in_precision, lay_out, rounding
 from rdm.progress import is_first, progress
 from rdm.randomness import batch_items, generator, seed_of
 from rdm.train.state import TrainingState
@@ -90,7 +90,7 @@ def fit(
     saved, pause = time.monotonic(), save_pause(0)
     watch(state)
     steps = progress("train", job.optimisation.steps, state.step)
-    with steps as bar, _stop_signals() as received, tf32(job.performance.train):
+    with steps as bar, _stop_signals() as received, rounding(job.performance.train):
         while state.step < job.optimisation.steps:
             _step(state, job, process, data)
             bar.update()
