@@ -51,7 +51,7 @@ def shown(part: str, folder: Path = EXAMPLE) -> str:
 
 
 def main(experiment: str = "digits") -> None:
-    """Copy tables, claims, pictures and scores, and write them into the README."""
+    """Copy tables, claims, pictures and scores of an experiment, and show them in the README."""
     if experiment not in TABLES:
         raise SystemExit(f"{experiment!r} has no example; choose one of {', '.join(TABLES)}.")
     for name in TABLES[experiment]:
@@ -70,11 +70,17 @@ def main(experiment: str = "digits") -> None:
     for name in TABLES[experiment]:
         for table in sorted(RESULTS.glob(f"{name}.*")):
             shutil.copy(table, folder)
+    show()
+
+
+def show() -> None:
+    """Write the examples' tables into the README."""
+    readme = README.read_text()
     for part in PARTS:
         before, after = f"<!-- {part} -->\n", f"<!-- /{part} -->"
-        readme = README.read_text()
         start, end = readme.index(before) + len(before), readme.index(after)
-        README.write_text(f"{readme[:start]}{shown(part)}\n{readme[end:]}")
+        readme = f"{readme[:start]}{shown(part)}\n{readme[end:]}"
+    README.write_text(readme)
 
 
 if __name__ == "__main__":
