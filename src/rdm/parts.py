@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from rdm.errors import UsageError
+
+
+def items_in(shards: Mapping[Path, range]) -> int:
+    """How many items there are in these shards, each a range of indices."""
+    return sum(map(len, shards.values()))
 
 
 class Part(NamedTuple):

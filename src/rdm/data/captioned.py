@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rdm.ahead import ahead
-from rdm.data.images import Photograph, Source, Split
+from rdm.data.images import Photograph, Source, Split, split_photographs
 from rdm.errors import RdmError
 from rdm.params.captions import CocoData, JourneyDBData
 
@@ -47,8 +46,7 @@ def _split(pairs: Pairs, size: int, threads: int) -> Split:
         if not file.is_file():
             raise RdmError(f"{file} is not there, and the annotations name it; unpack the images anew.")
     photographs = [Photograph(str(file), file) for file in pairs]
-    pixels = ahead(lambda photograph: photograph.read(size), photographs, threads)
-    return Split(pixels, np.zeros(len(pairs), np.int64), list(pairs.values()), photographs)
+    return split_photographs(photographs, np.zeros(len(pairs), np.int64), size, threads, list(pairs.values()))
 
 
 def _coco(root: Path, part: str) -> Pairs:

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rdm.ahead import ahead
 from rdm.data.imagenet import ARCHIVES, list_archive
-from rdm.data.images import Photograph, Source, Split
+from rdm.data.images import Photograph, Source, Split, split_photographs
 from rdm.errors import RdmError
 from rdm.params.schema import FolderData
 
@@ -72,5 +71,4 @@ def _list_split(root: Path, split: str, skipped: dict[str, str]) -> dict[str, li
 def _split(classes: dict[str, list[Photograph]], size: int, threads: int) -> Split:
     labels = [label for label, photographs in enumerate(classes.values()) for _ in photographs]
     photographs = [photograph for own in classes.values() for photograph in own]
-    pixels = ahead(lambda photograph: photograph.read(size), photographs, threads)
-    return Split(pixels, np.array(labels, np.int64), photographs=photographs)
+    return split_photographs(photographs, np.array(labels, np.int64), size, threads)

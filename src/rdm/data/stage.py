@@ -23,13 +23,12 @@ from rdm.params.captions import CocoData, JourneyDBData
 from rdm.params.dependencies import make_data, of_data
 from rdm.params.schema import (
     INDEXED,
-    Data,
     DigitsData,
     FashionData,
     ImageData,
     MovingDigitsData,
-    Photographed,
     VideosData,
+    files_of,
 )
 from rdm.progress import progress
 from rdm.provenance.files import canonical_json, require_disk
@@ -65,13 +64,13 @@ def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
     shape: tuple[int, ...] = (parameters.image_size, parameters.image_size, source.channels)
     if isinstance(parameters, VideosData):
         shape = (parameters.frames, *shape)
-    files, count = _files(parameters), len(source.train.labels) + len(source.test.labels)
+    files, count = files_of(parameters), len(source.train.labels) + len(source.test.labels)
     require_disk(folder, count * (8 + (INDEXED if files else math.prod(shape))))
     with build(folder, recipe) as (scratch, facts):
         for split_name, split in (("train", source.train), ("test", source.test)):
             _store_labels(scratch, split_name, split)
             if files:
-                write_index(scratch / f"{split_name}_images.csv", split.photographs, files, experiment.threads)
+                write_index(scratch / f"{split_name}_images.csv", split.photographs, Path(files), experiment.threads)
             else:
                 _store_pixels(scratch, split_name, split, shape)
         facts |= {
@@ -96,8 +95,9 @@ def load(experiment: Experiment, name: str, split: Literal["train", "test"]) -> 
         return Dataset(clips, labels, artefact.facts["classes"], [digits, motions], artefact)
     labels = np.load(artefact.folder / f"{split}_labels.npy")
     images: Any
-    if files := _files(parameters):
-        images = Photographs(artefact.folder / f"{split}_images.csv", files, parameters.image_size, experiment.threads)
+    if files := files_of(parameters):
+        index = artefact.folder / f"{split}_images.csv"
+        images = Photographs(index, Path(files), parameters.image_size, experiment.threads)
     else:
         images = np.load(artefact.folder / f"{split}_images.npy", mmap_mode="r")
     return Dataset(images, labels, artefact.facts["classes"], [labels], artefact)
@@ -140,11 +140,6 @@ class Frames:
 def as_images(items: Any) -> Any:
     """Images as they are, clips as their frames."""
     return Frames(items) if len(items.shape) == 5 else items
-
-
-def _files(parameters: Data) -> Path | None:
-    """Where photographs lie that are not stored; None of everything else."""
-    return Path(parameters.folder) if isinstance(parameters, Photographed) and not parameters.stored else None
 
 
 def _note_moving_digits(parameters: MovingDigitsData, folder: Path, recipe: Recipe) -> Path:

@@ -18,6 +18,7 @@ from rdm.ahead import ahead
 from rdm.data.stage import Dataset
 from rdm.distributed import PATIENCE, joined, own_pieces, wait_for_all
 from rdm.latents.codec import LatentCodec
+from rdm.parts import items_in
 from rdm.progress import progress
 from rdm.provenance.files import require_disk, whole_file
 
@@ -42,10 +43,10 @@ def encode_shards(codec: LatentCodec, dataset: Dataset, mirror: bool, folder: Pa
     with joined(CPU, PATIENCE):  # nothing that a GPU holds is exchanged
         missing = {path: numbers for path, numbers in items.items() if not path.exists()}
         for place in (folder, results):
-            require_disk(place, _total(missing) * copies * (codec.stored_bytes(shape) + 16))
+            require_disk(place, items_in(missing) * copies * (codec.stored_bytes(shape) + 16))
         own = {path: items[path] for path in own_pieces(list(items))}
         left = {path: numbers for path, numbers in own.items() if path in missing}
-        with progress("latents", _total(own), _total(own) - _total(left)) as bar:
+        with progress("latents", items_in(own), items_in(own) - items_in(left)) as bar:
             _encode(codec, dataset, copies, left, bar)
         wait_for_all()
     return list(items)
@@ -77,11 +78,6 @@ def _encode(codec: LatentCodec, dataset: Dataset, copies: int, items: dict[Path,
 def _frames(shape: Sequence[int]) -> int:
     """Images in an item of [T,] H, W, C."""
     return shape[0] if len(shape) == 4 else 1
-
-
-def _total(items: dict[Path, range]) -> int:
-    """How many items there are in these shards."""
-    return sum(map(len, items.values()))
 
 
 def statistics(shards: list[Path]) -> tuple[Tensor, Tensor]:

@@ -107,11 +107,15 @@ class VideosData(Section):
 
 
 CaptionedData = DigitsData | CocoData | JourneyDBData
-Photographed = FolderData | CocoData | JourneyDBData
 INDEXED = 160  # bytes of the index, about, for each photograph whose pixels are not stored
 ImageData = DigitsData | FashionData | FolderData | CocoData | JourneyDBData
 ClipData = MovingDigitsData | VideosData
 Data = Annotated[ImageData | ClipData, Field(discriminator="source")]
+
+
+def files_of(data: Data) -> str | None:
+    """The folder of photographs that are not stored; None of everything else."""
+    return data.folder if isinstance(data, FolderData | CocoData | JourneyDBData) and not data.stored else None
 
 
 def channels(data: Data) -> int:

@@ -126,9 +126,7 @@ class Plan:
         data, each = self.experiment.data[dataset], self._pixels(dataset)
         if isinstance(data, schema.MovingDigitsData):
             return Work()
-        if isinstance(data, schema.Photographed) and not data.stored:
-            each = schema.INDEXED
-        return Work(disk=sum(self._splits(dataset)) * each)
+        return Work(disk=sum(self._splits(dataset)) * (schema.INDEXED if schema.files_of(data) else each))
 
     def _autoencoder(self, job: Job) -> Work:
         parameters = self.experiment.autoencoder(job.names[0])

@@ -26,7 +26,7 @@ from rdm.params.dependencies import make_sample, make_train, of_sample
 from rdm.params.performance import Precision
 from rdm.params.sampler import Sampler
 from rdm.params.schema import Diffusion
-from rdm.parts import Part
+from rdm.parts import Part, items_in
 from rdm.performance import compile_blocks, in_precision, lay_out
 from rdm.progress import is_first, progress
 from rdm.provenance.files import require_disk, share_file, whole_file
@@ -160,10 +160,10 @@ def _draw_shards(drawing: Drawing, folder: Path, part: Part) -> list[Path]:
         folder / f"{number:05d}.npz": range(items * number, min(items * (number + 1), count)) for number in numbers
     }
     missing = {path: indices for path, indices in shards.items() if not path.exists()}
-    require_disk(folder, _total(missing) * drawing.codec.image_bytes(drawing.trained.latent_shape))
+    require_disk(folder, items_in(missing) * drawing.codec.image_bytes(drawing.trained.latent_shape))
     own = {path: shards[path] for path in own_pieces(list(shards))}
     left = {path: indices for path, indices in own.items() if path in missing}
-    with progress("sample", _total(own), _total(own) - _total(left)) as bar:
+    with progress("sample", items_in(own), items_in(own) - items_in(left)) as bar:
         for path, indices in left.items():
             index = np.array(indices)
             images = np.concatenate([drawing.batch(start) for start in indices[::batch]])
@@ -175,8 +175,3 @@ def _draw_shards(drawing: Drawing, folder: Path, part: Part) -> list[Path]:
             bar.update(len(indices))
     wait_for_all()
     return list(shards)
-
-
-def _total(shards: dict[Path, range]) -> int:
-    """How many items there are in these shards."""
-    return sum(map(len, shards.values()))
