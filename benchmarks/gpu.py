@@ -118,7 +118,7 @@ def _rows(pair: Pair, bench: Bench, batches: dict[str, int], seconds: dict[str, 
 
 def _items(work: str, batch: int) -> float:
     """Whole images or clips in a call."""
-    return batch * {"sample": SAMPLED / STEPS, "encode": 1}.get(work, AT_ONCE)
+    return batch * (SAMPLED / STEPS if work == "sample" else AT_ONCE)
 
 
 def ceilings(scale: Scale, device: torch.device) -> dict[str, float]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rdm.errors import UsageError
+from rdm.layout import to_channels_last
 from rdm.params.performance import Performance, Precision
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -65,9 +66,9 @@ def in_precision(network: nn.Module, precision: Precision, device: torch.device)
 
 
 def lay_out(network: Network, performance: Performance) -> Network:
-    """The network, in place, with its weights channels last, if it is convolutional: its activations follow."""
+    """The network, in place, channels last, if it is convolutional."""
     if performance.channels_last and isinstance(network, _convolutional()):
-        network.to(memory_format=torch.channels_last)
+        to_channels_last(network)
     return network
 
 
@@ -110,7 +111,11 @@ def _convolutional() -> tuple[type[Any], ...]:
 def _blocks() -> tuple[type[Any], ...]:
     from diffusers.models.attention import BasicTransformerBlock
     from diffusers.models.attention_processor import Attention
+    from diffusers.models.autoencoders.vae import Decoder, Encoder
+    from diffusers.models.downsampling import Downsample2D
     from diffusers.models.resnet import ResnetBlock2D
     from diffusers.models.transformers.transformer_2d import Transformer2DModel  # a U-Net's, around such a block
+    from diffusers.models.upsampling import Upsample2D
 
-    return Transformer2DModel, BasicTransformerBlock, ResnetBlock2D, Attention
+    of_autoencoders, of_unets = (Encoder, Decoder), (Transformer2DModel, ResnetBlock2D, Downsample2D, Upsample2D)
+    return *of_autoencoders, *of_unets, BasicTransformerBlock, Attention

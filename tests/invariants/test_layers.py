@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 SOURCE = ROOT / "src" / "rdm"
 FLOORS = [
     {"ahead", "errors", "progress", "randomness", "paths"},
-    {"params", "devices", "parts", "checkpoints"},
+    {"params", "devices", "parts", "checkpoints", "layout"},
     {"provenance", "diffusion", "runtime", "performance", "launch", "distributed"},
     {"downloads", "containers"},
     {"data"},

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from rdm.models.latte import Latte
+from rdm.models.latte import FewTokens, Latte
 from rdm.models.official import import_transformer
 from tests.models import official_latte
 from tests.models.small import build, run
@@ -78,3 +80,32 @@ def test_saved_and_loaded_it_is_the_same(tmp_path, options):
         torch.testing.assert_close(run(loaded, torch.bfloat16).float(), run(network), atol=0.05, rtol=0.05)
     else:
         assert torch.equal(run(loaded), run(network))
+
+
+class Attending(TorchDispatchMode):
+    """The operations that attention is computed by."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        name = operation.overloadpacket.__name__
+        if "attention" in name or name == "bmm":
+            self.seen.append(name)
+        return operation(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("frames", "device", "plain"), [(16, "cuda", True), (16, "cpu", False)])
+def test_few_frames_attend_by_plain_products_on_a_gpu(frames, device, plain):
+    sizes = {"width": 32, "depth": 2, "heads": 2, "patch": 2, "channels": 4, "size": 4, "classes": 3}
+    with FakeTensorMode(), torch.device(device), torch.no_grad(), Attending() as attending:
+        block = Latte(**sizes, frames=frames).transformer_blocks[1]
+        block(torch.randn(4, frames, 32), timestep=torch.randn(4, 32))
+    assert (attending.seen == ["bmm", "bmm"]) == plain
+
+
+def test_only_attention_over_few_frames_is_changed():
+    few, many = (Latte(32, 4, 2, 2, 4, 4, frames, 3).transformer_blocks for frames in (16, 17))
+    assert [isinstance(block.attn1.processor, FewTokens) for block in few] == [False, True] * 2
+    assert not any(isinstance(block.attn1.processor, FewTokens) for block in many)

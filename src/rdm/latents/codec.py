@@ -84,8 +84,13 @@ def encode(autoencoder: Network, pixels: Tensor) -> Tensor:
 
 
 def to_pixels(images: np.ndarray, device: torch.device | None = None) -> Tensor:
-    """uint8 (N, H, W, C) in 0..255 -> float32 (N, C, H, W) in [-1, 1], on the device, to which bytes travel."""
-    return torch.from_numpy(np.array(images)).to(device=device).permute(0, 3, 1, 2).float() / 127.5 - 1
+    """uint8 (N, H, W, C) in 0..255 -> float32 (N, C, H, W) in [-1, 1], on the device.
+
+    Bytes travel, and to a GPU from where it fetches them by itself, while it is at the batch before.
+    """
+    held = torch.empty(images.shape, dtype=torch.uint8, pin_memory=device is not None and device.type == "cuda")
+    held.numpy()[...] = images
+    return held.to(device, non_blocking=True).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def to_images(pixels: Tensor) -> np.ndarray:

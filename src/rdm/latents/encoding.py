@@ -56,6 +56,7 @@ def _encode(codec: LatentCodec, dataset: Dataset, copies: int, items: dict[Path,
     """Write the shards of these items, one after the other; the next batch is read while the network encodes this one.
 
     copies: 2 where mirrored items are encoded, too.
+    A GPU is waited for once a shard: its latents stay there until then.
     """
     images, size = dataset.images, max(BATCH // _frames(dataset.images.shape[1:]), 1)
     batches = {path: [slice(n, min(n + size, own.stop)) for n in own[::size]] for path, own in items.items()}
@@ -63,11 +64,11 @@ def _encode(codec: LatentCodec, dataset: Dataset, copies: int, items: dict[Path,
     for path, numbers in items.items():
         encoded, mirrored = [], list[Tensor]()
         for read in islice(pixels, len(batches[path])):
-            encoded.append(codec.encode_raw(read).cpu())
+            encoded.append(codec.encode_raw(read))
             if copies > 1:
-                mirrored.append(codec.encode_raw(read[..., ::-1, :]).cpu())
+                mirrored.append(codec.encode_raw(read[..., ::-1, :]))
             bar.update(len(read))
-        latents = torch.cat(encoded + mirrored)
+        latents = torch.cat(encoded + mirrored).cpu()
         latents = latents.half() if isinstance(codec.autoencoder, AutoencoderKL) else latents
         kept = torch.arange(numbers.start, numbers.stop).repeat(copies)
         content = {"latents": latents, "labels": torch.from_numpy(dataset.labels)[kept], "items": kept}

@@ -6,15 +6,22 @@ frames at each position. What it has beside DiT is `temp_embed`, added once befo
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from typing import Any
+
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from diffusers.models.embeddings import PatchEmbed, get_1d_sincos_pos_embed_from_grid
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from rdm.models.dit import HandOn, conditioning_embedder, initialise
+
+FEW = 16  # frames: fused attention computes a GPU's tiles of 64 x 128, nearly empty then, and takes three times as long
 
 
 class Latte(ModelMixin, ConfigMixin):
@@ -51,6 +58,9 @@ class Latte(ModelMixin, ConfigMixin):
         times = get_1d_sincos_pos_embed_from_grid(width, torch.arange(frames), output_type="pt").float()
         self.register_buffer("temp_embed", times[None], persistent=False)
         blocks = [_block(width, heads, classes) for _ in range(depth)]
+        if frames <= FEW:
+            for block in blocks[1::2]:
+                block.attn1.set_processor(FewTokens())
         self.transformer_blocks = nn.ModuleList(blocks)
         self.norm_out = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.proj_out_1 = nn.Linear(width, 2 * width)
@@ -90,6 +100,16 @@ class Latte(ModelMixin, ConfigMixin):
         pixels = hidden.unflatten(2, (patch, patch, -1)).unflatten(1, (side, side))
         latents: Tensor = pixels.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
         return latents
+
+
+class FewTokens(AttnProcessor2_0):
+    """Attention over so few tokens that it is plain products on a GPU."""
+
+    def __call__(self, attn: Attention, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """AttnProcessor2_0's."""
+        with sdpa_kernel(SDPBackend.MATH) if hidden_states.is_cuda else nullcontext():
+            attended: Tensor = super().__call__(attn, hidden_states, *args, **kwargs)
+        return attended
 
 
 def _block(width: int, heads: int, classes: int) -> BasicTransformerBlock:
