@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 import torch
 from diffusers.models.attention_processor import Attention
+from diffusers.models.resnet import ResnetBlock2D
+from functorch.compile import make_boxed_func
 from torch import nn
+from torch._dynamo.backends.common import aot_autograd
+from torch._inductor.decomposition import select_decomp_table
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -31,6 +35,7 @@ from rdm.train.loop import Job, fit
 from tests.conftest import altered
 from tests.models.small import CLASSES, NETWORKS, build, inputs, run, shape_of
 
+COMPILE = torch.compile
 CPU = torch.device("cpu")
 DEFAULT = Performance()
 SEEN = {  # precision: dtype of a layer's output, and whether products in float32 may be TF32
@@ -314,6 +319,31 @@ def test_all_at_once_gates_change_nothing_at_the_start(kind):
         with computing("bfloat16", CPU):
             outputs.append(run(network))
     assert torch.equal(*outputs)
+
+
+@pytest.mark.parametrize(("training", "compiled"), [(True, False), (False, True)])
+def test_a_block_that_upsamples_is_not_compiled_to_be_trained(training, compiled):
+    block = ResnetBlock2D(in_channels=8, temb_channels=None, groups=4, up=True).train(training)
+    compile_blocks(nn.ModuleList([block]), Performance(compile=True))
+    assert ("forward" in vars(block)) == compiled
+
+
+@pytest.mark.parametrize("kind", ["unet-cross", "resampling-unet", "dit", "latte"])
+def test_no_compiled_gradient_is_an_index_put(monkeypatch, kind):
+    """Which deterministic algorithms sort for; the gradient of compiled nearest upsampling would be one."""
+    seen = set()
+
+    def collect(module, _):
+        seen.update(str(node.target) for node in module.graph.nodes)
+        return make_boxed_func(module.forward)
+
+    backend = aot_autograd(fw_compiler=collect, decompositions=select_decomp_table())
+    monkeypatch.setattr(torch, "compile", functools.partial(COMPILE, backend=backend))
+    run(compile_blocks(build(kind).train(), Performance(compile=True))).square().mean().backward()
+    assert "aten.sigmoid.default" in seen or "aten.tanh.default" in seen
+    assert not any("index_put" in name for name in seen)
+    torch.compile(nn.Upsample(scale_factor=2))(torch.randn(1, 1, 2, 2, requires_grad=True)).sum().backward()
+    assert any("index_put" in name for name in seen)
 
 
 def test_without_a_compiler_one_sentence_says_so(monkeypatch):

@@ -93,10 +93,15 @@ def compile_blocks(network: Network, performance: Performance) -> Network:
 def _outermost(network: nn.Module) -> Iterator[nn.Module]:
     """The blocks that are in no other one."""
     for child in network.children():
-        if isinstance(child, _blocks()):
+        if isinstance(child, _blocks()) and not _upsamples_in_training(child):
             yield child
         else:
             yield from _outermost(child)
+
+
+def _upsamples_in_training(block: Any) -> bool:
+    """Compiled, the gradient of nearest upsampling is an index_put, which repeats itself by sorting: slower by far."""
+    return block.training and getattr(block, "upsample", None) is not None
 
 
 def _convolutional() -> tuple[type[Any], ...]:
@@ -112,10 +117,7 @@ def _blocks() -> tuple[type[Any], ...]:
     from diffusers.models.attention import BasicTransformerBlock
     from diffusers.models.attention_processor import Attention
     from diffusers.models.autoencoders.vae import Decoder, Encoder
-    from diffusers.models.downsampling import Downsample2D
     from diffusers.models.resnet import ResnetBlock2D
     from diffusers.models.transformers.transformer_2d import Transformer2DModel  # a U-Net's, around such a block
-    from diffusers.models.upsampling import Upsample2D
 
-    of_autoencoders, of_unets = (Encoder, Decoder), (Transformer2DModel, ResnetBlock2D, Downsample2D, Upsample2D)
-    return *of_autoencoders, *of_unets, BasicTransformerBlock, Attention
+    return Encoder, Decoder, Transformer2DModel, ResnetBlock2D, BasicTransformerBlock, Attention

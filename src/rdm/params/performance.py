@@ -18,5 +18,5 @@ class Performance(Section):
     train: Precision = "float32"
     sample: Precision = "float32"
     autoencoder: Precision = "float32"  # where it encodes and decodes
-    compile: bool = False  # the blocks of every network (torch.compile); the first batch takes a minute longer
+    compile: bool = False  # blocks, encoders and decoders (torch.compile); the first batch takes a minute longer
     channels_last: bool = False  # the memory layout of U-Nets and autoencoders that tensor cores prefer
