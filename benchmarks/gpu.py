@@ -179,7 +179,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda", choices=["cpu", "cuda"])
     parser.add_argument(
-        "--minutes", type=float, default=7.0, help="begin nothing new later than this; the slowest pair takes three"
+        "--minutes", type=float, default=7.0, help="begin nothing new later than this; the slowest takes three more"
     )
     parser.add_argument("--out", type=Path, default=None, help="default: gpu-GPU.json in benchmarks/results")
     options = parser.parse_args(arguments)

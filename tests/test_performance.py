@@ -24,7 +24,7 @@ from rdm.latents.codec import LatentCodec, build_autoencoder
 from rdm.models.gates import attach_gates, gates_of
 from rdm.models.sensitivity import record_states
 from rdm.models.zoo import build_network
-from rdm.params.autoencoder import Autoencoder
+from rdm.params.autoencoder import Autoencoder, PublishedAutoencoder
 from rdm.params.dependencies import of_autoencoder, of_latents, of_sample, of_score, of_train
 from rdm.params.gates import Gates, Gating, Supervision
 from rdm.params.performance import Performance
@@ -184,7 +184,7 @@ def test_without_switches_nothing_is_touched(kind):
 
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_every_attention_is_fused(kind, monkeypatch):
-    """Without a switch: diffusers calls torch's own."""
+    """Without a switch: diffusers calls torch's own. (Few frames are an exception on a GPU.)"""
     network, fused, calls = build(kind), F.scaled_dot_product_attention, []
     monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *a, **k: calls.append(a) or fused(*a, **k))
     run(network)
@@ -319,6 +319,22 @@ def test_all_at_once_gates_change_nothing_at_the_start(kind):
         with computing("bfloat16", CPU):
             outputs.append(run(network))
     assert torch.equal(*outputs)
+
+
+@torch.no_grad()
+def test_an_autoencoder_is_compiled_in_two_halves_and_computes_the_same():
+    sizes = {"block_channels": (8, 16), "layers_per_block": 1, "norm_groups": 4, "latent_channels": 3}
+    parameters = PublishedAutoencoder(data="any", weights="any", scale=1.0, **sizes)
+    pixels, networks = torch.randn(2, 3, 16, 16), []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        performance = Performance(compile=compiled, channels_last=compiled)
+        networks.append(compile_blocks(lay_out(build_autoencoder(parameters, 3, 16).eval(), performance), performance))
+    assert [name for name, module in networks[1].named_modules() if "forward" in vars(module)] == ["encoder", "decoder"]
+    plain, compiled = (network.encode(pixels).latent_dist.mean for network in networks)
+    torch.testing.assert_close(compiled, plain, atol=1e-4, rtol=1e-4)
+    plain, compiled = (network.decode(plain).sample for network in networks)
+    torch.testing.assert_close(compiled, plain, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("training", "compiled"), [(True, False), (False, True)])

@@ -1,4 +1,4 @@
-"""Channels last, the memory layout that tensor cores prefer, throughout a network of convolutions."""
+"""Channels last, the memory layout that tensor cores prefer, in a network of convolutions."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor, nn
 class ChannelsLastGroupNorm(nn.GroupNorm):
     """GroupNorm that is fast on maps which lie channels last, where nothing is differentiated.
 
-    A group's channels are a few bytes of every position, for which a GPU reads four times as many. So each row of each
-    channel comes first, all channels side by side: of parts of one size, the mean is that of their means, and the
-    variance the mean of their variances plus the variance of their means.
+    A group's channels are few bytes at each position, and a GPU would read four times as many. Hence the mean and
+    variance of each row of each channel come first, of adjacent channels together, and then those of the group: of
+    parts of one size, the mean of their means, and the mean of their variances plus the variance of their means.
     """
 
     def forward(self, states: Tensor) -> Tensor:
-        """(N, C, ...) -> the same, normalised."""
-        if torch.is_grad_enabled():
+        """(N, C, positions, ...) -> the same, normalised: in float32, as autocast on a GPU has it, if weights are."""
+        if torch.is_grad_enabled() or self.weight.dtype != torch.float32:
             return super().forward(states)
         last = states.float().movedim(1, -1)
         statistics = torch.var_mean(last, dim=-2, correction=0)  # (N, [rows,] C)
@@ -33,10 +33,11 @@ class ChannelsLastGroupNorm(nn.GroupNorm):
 
 
 def to_channels_last(network: nn.Module) -> None:
-    """Weights and activations, in place.
+    """Weights and what convolutions take, in place.
 
-    Activations would follow the weights, did not diffusers ask for the usual layout here and there, after which a
-    convolution copies what it takes, forward and backward. Asked for the other one besides, a compiler copies nothing.
+    Activations would follow the weights, but diffusers asks for contiguous ones here and there, after which a
+    convolution copies what it takes, forward and backward. Asked for channels last right after, a compiler makes
+    neither copy.
     """
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for module in network.modules():

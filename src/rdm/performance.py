@@ -75,6 +75,7 @@ def lay_out(network: Network, performance: Performance) -> Network:
 def compile_blocks(network: Network, performance: Performance) -> Network:
     """The network, in place, with every block compiled by itself: as fast as the whole, and blocks alike share code.
 
+    Of an autoencoder, encoder and decoder are a block each. Blocks that upsample are compiled in eval mode alone.
     Hooks stay outside: what records a block's input and output sees them. A copy of the network would share its
     blocks, so copy before. Raises UsageError without a C++ compiler.
     """
@@ -99,7 +100,7 @@ def _outermost(network: nn.Module) -> Iterator[nn.Module]:
             yield from _outermost(child)
 
 
-def _upsamples_in_training(block: Any) -> bool:
+def _upsamples_in_training(block: nn.Module) -> bool:
     """Compiled, the gradient of nearest upsampling is an index_put, which repeats itself by sorting: slower by far."""
     return block.training and getattr(block, "upsample", None) is not None
 

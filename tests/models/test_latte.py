@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.nn import functional as F
 
 from rdm.models.latte import FewTokens, Latte
 from rdm.models.official import import_transformer
@@ -82,27 +82,21 @@ def test_saved_and_loaded_it_is_the_same(tmp_path, options):
         assert torch.equal(run(loaded), run(network))
 
 
-class Attending(TorchDispatchMode):
-    """The operations that attention is computed by."""
+@pytest.mark.parametrize(("frames", "device", "fused"), [(16, "cuda", False), (17, "cuda", True), (16, "cpu", True)])
+def test_few_frames_attend_without_a_fused_kernel_on_a_gpu(monkeypatch, frames, device, fused):
+    attend, allowed = F.scaled_dot_product_attention, []
 
-    def __init__(self):
-        super().__init__()
-        self.seen = []
+    def recorded(*args, **kwargs):
+        allowed.append(torch.backends.cuda.flash_sdp_enabled())
+        return attend(*args, **kwargs)
 
-    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
-        name = operation.overloadpacket.__name__
-        if "attention" in name or name == "bmm":
-            self.seen.append(name)
-        return operation(*args, **(kwargs or {}))
-
-
-@pytest.mark.parametrize(("frames", "device", "plain"), [(16, "cuda", True), (16, "cpu", False)])
-def test_few_frames_attend_by_plain_products_on_a_gpu(frames, device, plain):
+    monkeypatch.setattr(F, "scaled_dot_product_attention", recorded)
     sizes = {"width": 32, "depth": 2, "heads": 2, "patch": 2, "channels": 4, "size": 4, "classes": 3}
-    with FakeTensorMode(), torch.device(device), torch.no_grad(), Attending() as attending:
+    with FakeTensorMode(), torch.device(device), torch.no_grad():
         block = Latte(**sizes, frames=frames).transformer_blocks[1]
         block(torch.randn(4, frames, 32), timestep=torch.randn(4, 32))
-    assert (attending.seen == ["bmm", "bmm"]) == plain
+    assert allowed == [fused]
+    assert torch.backends.cuda.flash_sdp_enabled()
 
 
 def test_only_attention_over_few_frames_is_changed():

@@ -201,6 +201,7 @@ def test_what_is_alive_at_a_time():
 def test_peak_memory_follows_the_batch(write_params):
     """Of sampling and encoding: weights, and what is alive, of as many items as are computed at a time."""
     assert stage.ENCODED == encoding.BATCH
+    assert stage.SHARD == encoding.SHARD
     experiment = params.load(ROOT / "params" / "paper.yaml")
 
     def memory(verb, name, changed=experiment):
@@ -210,7 +211,8 @@ def test_peak_memory_follows_the_batch(write_params):
 
     kl = counted.of_autoencoder(experiment.autoencoder("kl-f8"), 3, 256)
     dit = counted.of_network(experiment.baseline("dit").network, [4, 32, 32], 1000)
-    assert memory("latents", "kl-f8") == 4 * kl.parameters + 100 * kl.encoder_live_bytes
+    held = 2 * 8192 * 4 * 32 * 32 * 2 * 2  # a shard's images and mirrored ones, means and deviations in float16
+    assert memory("latents", "kl-f8") == 4 * kl.parameters + 100 * kl.encoder_live_bytes + held
     weights = 4 * (kl.parameters + dit.parameters)
     assert memory("sample", "paper-dit-s0") == weights + 128 * kl.decoder_live_bytes
     small = {name: sampler.model_copy(update={"batch": 1}) for name, sampler in experiment.sample.items()}

@@ -86,11 +86,12 @@ def encode(autoencoder: Network, pixels: Tensor) -> Tensor:
 def to_pixels(images: np.ndarray, device: torch.device | None = None) -> Tensor:
     """uint8 (N, H, W, C) in 0..255 -> float32 (N, C, H, W) in [-1, 1], on the device.
 
-    Bytes travel, and to a GPU from where it fetches them by itself, while it is at the batch before.
+    Bytes travel: to an NVIDIA GPU from pinned memory, while it computes the batch before.
     """
-    held = torch.empty(images.shape, dtype=torch.uint8, pin_memory=device is not None and device.type == "cuda")
+    pinned = device is not None and device.type == "cuda"
+    held = torch.empty(images.shape, dtype=torch.uint8, pin_memory=pinned)
     held.numpy()[...] = images
-    return held.to(device, non_blocking=True).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return held.to(device, non_blocking=pinned).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def to_images(pixels: Tensor) -> np.ndarray:

@@ -59,17 +59,17 @@ def _encode(codec: LatentCodec, dataset: Dataset, copies: int, items: dict[Path,
     A GPU is waited for once a shard: its latents stay there until then.
     """
     images, size = dataset.images, max(BATCH // _frames(dataset.images.shape[1:]), 1)
+    kind = torch.float16 if isinstance(codec.autoencoder, AutoencoderKL) else torch.float32
     batches = {path: [slice(n, min(n + size, own.stop)) for n in own[::size]] for path, own in items.items()}
     pixels = ahead(lambda batch: np.array(images[batch]), (batch for own in batches.values() for batch in own))
     for path, numbers in items.items():
         encoded, mirrored = [], list[Tensor]()
         for read in islice(pixels, len(batches[path])):
-            encoded.append(codec.encode_raw(read))
+            encoded.append(codec.encode_raw(read).to(kind))
             if copies > 1:
-                mirrored.append(codec.encode_raw(read[..., ::-1, :]))
+                mirrored.append(codec.encode_raw(read[..., ::-1, :]).to(kind))
             bar.update(len(read))
-        latents = torch.cat(encoded + mirrored).cpu()
-        latents = latents.half() if isinstance(codec.autoencoder, AutoencoderKL) else latents
+        latents = torch.cat([part.cpu() for part in encoded + mirrored])
         kept = torch.arange(numbers.start, numbers.stop).repeat(copies)
         content = {"latents": latents, "labels": torch.from_numpy(dataset.labels)[kept], "items": kept}
         with whole_file(path) as temporary:

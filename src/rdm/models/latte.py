@@ -21,7 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from rdm.models.dit import HandOn, conditioning_embedder, initialise
 
-FEW = 16  # frames: fused attention computes a GPU's tiles of 64 x 128, nearly empty then, and takes three times as long
+FEW = 16  # frames, of which a GPU's fused attention, in tiles of 64 x 128, takes longer than plain products
 
 
 class Latte(ModelMixin, ConfigMixin):
@@ -106,7 +106,7 @@ class FewTokens(AttnProcessor2_0):
     """Attention over so few tokens that it is plain products on a GPU."""
 
     def __call__(self, attn: Attention, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """AttnProcessor2_0's."""
+        """AttnProcessor2_0's, by other kernels."""
         with sdpa_kernel(SDPBackend.MATH) if hidden_states.is_cuda else nullcontext():
             attended: Tensor = super().__call__(attn, hidden_states, *args, **kwargs)
         return attended

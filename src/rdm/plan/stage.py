@@ -52,6 +52,7 @@ FOLDERS = {
     "data/taichi-hd/frames/train": (3_049, 0),
 }
 ENCODED = 100  # images or frames that `rdm latents` gives an autoencoder at a time
+SHARD = 8192  # and whose latents stay on a GPU until a file is full
 # FLOPs of one item: Inception at 299 pixels (11.4 GFLOP); I3D on 16 frames of 224 (107.9 GMAC for 64 frames)
 EXTRACTORS = {"inception": 11.4e9, "i3d": 54e9}
 
@@ -148,7 +149,9 @@ class Plan:
         copies = 2 if self.experiment.is_mirrored(name) else 1
         # means and deviations in two bytes each, or latents in four
         flops = [(self.experiment.performance.autoencoder, cost.encoder_flops * images * copies)]
-        return Work(flops, 4 * numbers * copies, 4 * cost.parameters + min(ENCODED, images) * cost.encoder_live_bytes)
+        disk = 4 * numbers * copies
+        memory = 4 * cost.parameters + min(ENCODED, images) * cost.encoder_live_bytes
+        return Work(flops, disk, memory + disk / max(images / SHARD, 1))
 
     def codec_cost(self, name: str) -> AutoencoderCost:
         """An entry's autoencoder on an image of its data set."""
