@@ -43,7 +43,7 @@ report: reproduce
 	snakemake --nolock --report results/report.html
 	@echo "Report: results/report.html"
 
-# keep the results of the default experiment in results/example, and its tables and claims in the README
+# keep the results of the default experiment in results/example, and its tables in README.md and docs/results.md
 example: reproduce videos figures claims
 	python benchmarks/clip_features.py
 	python workflow/scripts/example.py

@@ -1,4 +1,4 @@
-"""The README shows what the last run gave, and names commands that exist."""
+"""README and docs show what the last run gave, name commands and paths that exist, and link to what is there."""
 
 import json
 import re
@@ -22,13 +22,14 @@ from rdm.cli import main
 from rdm.score import weights
 from tests.conftest import ROOT
 
-README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted(path for path in (ROOT / "docs").glob("*.md") if path.name != "cli.md")]
+BOOK = "\n".join(page.read_text() for page in PAGES)
 EXAMPLE = ROOT / "results" / "example"
 
 
 def block(name):
     """The code below the comment that names it."""
-    return re.search(rf"<!-- runs in tests/test_readme.py: {name} -->\n```\w+\n(.*?)```", README, re.DOTALL).group(1)
+    return re.search(rf"<!-- runs in tests/test_readme.py: {name} -->\n```\w+\n(.*?)```", BOOK, re.DOTALL).group(1)
 
 
 EXAMPLES = runpy.run_path(str(ROOT / "workflow" / "scripts" / "example.py"))
@@ -36,8 +37,22 @@ EXAMPLES = runpy.run_path(str(ROOT / "workflow" / "scripts" / "example.py"))
 
 @pytest.mark.parametrize("part", EXAMPLES["PARTS"])
 def test_the_table_is_that_of_the_example(part):
-    shown = re.search(rf"<!-- {part} -->\n(.*?)<!-- /{part} -->", README, re.DOTALL).group(1)
+    [shown] = re.findall(rf"<!-- {part} -->\n(.*?)<!-- /{part} -->", BOOK, re.DOTALL)
     assert shown.strip() == EXAMPLES["shown"](part, EXAMPLE)
+
+
+def test_the_example_is_written_into_the_pages_that_show_it(tmp_path, monkeypatch):
+    """Into a table that was emptied, and nowhere else."""
+    shutil.copytree(ROOT / "results" / "example", tmp_path / "results" / "example")
+    (tmp_path / "docs").mkdir()
+    names = ("README.md", "docs/results.md")
+    for name in names:
+        emptied = re.sub(r"(<!-- (\w+) -->\n).*?(<!-- /\2 -->)", r"\1\3", (ROOT / name).read_text(), flags=re.DOTALL)
+        (tmp_path / name).write_text(emptied)
+    monkeypatch.chdir(tmp_path)
+    EXAMPLES["show"]()
+    for name in names:
+        assert (tmp_path / name).read_text() == (ROOT / name).read_text()
 
 
 def cells(markdown):
@@ -83,12 +98,12 @@ RUN_BY = {
 
 def commands():
     """Every command of the blocks that no test runs as they are: the words of each."""
-    for named, text in re.findall(r"(<!-- runs in .*-->\n)?```sh\n(.*?)```", README, re.DOTALL):
+    for named, text in re.findall(r"(<!-- runs in .*-->\n)?```sh\n(.*?)```", BOOK, re.DOTALL):
         lines = [] if named else text.replace("\\\n", " ").splitlines()
         yield from filter(None, (tuple(shlex.split(line, comments=True)) for line in lines))
 
 
-@pytest.mark.parametrize("words", list(commands()), ids=" ".join)
+@pytest.mark.parametrize("words", dict.fromkeys(commands()), ids=" ".join)
 def test_every_command_is_one(words, tmp_path, monkeypatch):
     """Those of rdm are read, option by option; those of make are planned; the others are run by other tests."""
     program, *arguments = words
@@ -111,7 +126,7 @@ def test_every_command_is_one(words, tmp_path, monkeypatch):
 
 def test_its_pieces_of_parameter_files_are_valid(write_params):
     """Put into the smallest experiment, whose clips are called ucf and have no row DIGAN yet."""
-    [performance, published] = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    [performance, published] = re.findall(r"```yaml\n(.*?)```", BOOK, re.DOTALL)
 
     def change(content):
         content.update(yaml.safe_load(performance))
@@ -128,7 +143,7 @@ def test_the_benchmark_is_that_of_its_file():
     """Ratios to the ungated network, eager and compiled, as benchmarks/gates.py wrote them."""
     content = json.loads((ROOT / "benchmarks" / "results" / "gates-cpu.json").read_text())
     ratio = {(row["what"], row["network"], row["compiled"]): row["ratio"] for row in content["rows"]}
-    shown = re.search(r"<!-- benchmark -->\n(.*?)<!-- /benchmark -->", README, re.DOTALL).group(1)
+    shown = re.search(r"<!-- benchmark -->\n(.*?)<!-- /benchmark -->", BOOK, re.DOTALL).group(1)
     labels = {
         "training step, whole blocks gated": ("training step", "block"),
         "training step, attention and MLP gated apart": ("training step", "branch"),
@@ -156,6 +171,17 @@ def test_the_gates_example_runs(tmp_path, monkeypatch, capsys):
         torch.testing.assert_close(folded(images, timesteps).sample, model(images, timesteps).sample)
 
 
+def test_the_short_example_runs():
+    """On a model that is not trained: its output is what it was."""
+    blocks = {"down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",), "block_out_channels": (16,)}
+    model = UNet2DModel(sample_size=8, layers_per_block=1, norm_num_groups=8, **blocks).eval()
+    inputs = torch.randn(2, 3, 8, 8), torch.tensor([5, 900])
+    with torch.no_grad():
+        before = model(*inputs).sample
+        exec(block("gates in short"), {"model": model})
+        assert torch.equal(model(*inputs).sample, before)
+
+
 def run_lines(text):
     """Each `rdm` command of a block, as a shell would split it; returns what they print."""
     lines = text.replace("\\\n", " ").strip().splitlines()
@@ -176,7 +202,7 @@ def test_scoring_digits_runs(workspace, monkeypatch):
     [printed] = run_lines(command.replace("digits-dit", "ci-dit").replace("--protocol digits", "--protocol ci"))
     score = json.loads(paths.score("ci-dit-s0", "plain", "ci").read_text())["values"]
     assert f"{score['fid']['value']:.6g}" in printed
-    table = README.partition("## Score anything")[2].partition("metric ")[2].partition("\n\n")[0]
+    table = BOOK.partition("\nmetric ")[2].partition("\n\n")[0]
     shown = re.findall(r"^(\w+) +([\d.]+) +[\d.]+ ", table, re.MULTILINE)
     example = json.loads((EXAMPLE / "score" / "digits-dit-s0" / "plain" / "digits.json").read_text())
     assert dict(shown) == {name: f"{found['value']:.6g}" for name, found in example["values"].items()}
@@ -217,13 +243,13 @@ def test_scores_in_python_run(capsys):
 
 
 def test_the_benchmark_of_latents_is_that_of_its_file():
-    shown = re.search(r"<!-- benchmark of latents -->\n(.*?)<!-- /benchmark", README, re.DOTALL).group(1)
+    shown = re.search(r"<!-- benchmark of latents -->\n(.*?)<!-- /benchmark", BOOK, re.DOTALL).group(1)
     assert shown == (ROOT / "benchmarks" / "results" / "latents-cpu.md").read_text()
 
 
 def test_the_benchmark_of_scores_is_that_of_its_file():
     content = json.loads((ROOT / "benchmarks" / "results" / "score-cpu.json").read_text())
-    shown = re.search(r"<!-- benchmark of scores -->\n(.*?)<!-- /benchmark", README, re.DOTALL).group(1)
+    shown = re.search(r"<!-- benchmark of scores -->\n(.*?)<!-- /benchmark", BOOK, re.DOTALL).group(1)
     assert content["rows"]
     for row in content["rows"]:
         expected = f"| {row['what']} | {row['peer']} | {row['seconds']:.2f} s | {row['rdm_seconds']:.2f} s | "
@@ -232,7 +258,7 @@ def test_the_benchmark_of_scores_is_that_of_its_file():
 
 def test_the_benchmark_of_a_gpu_is_that_of_its_file():
     content = json.loads((ROOT / "benchmarks" / "results" / "gpu-h200.json").read_text())
-    shown = re.search(r"<!-- benchmark of a GPU -->\n(.*?)<!-- /benchmark", README, re.DOTALL).group(1)
+    shown = re.search(r"<!-- benchmark of a GPU -->\n(.*?)<!-- /benchmark", BOOK, re.DOTALL).group(1)
     measured = [row for row in content["rows"] if not row["failed"]]
     wanted = {target["work"]: f"{target['target']:g}" for target in content["targets"]}
     wanted |= {"gates": "", "supervision": ""}  # of these it is a share of a step
@@ -244,6 +270,22 @@ def test_the_benchmark_of_a_gpu_is_that_of_its_file():
     ]
 
 
-def test_every_path_it_names_exists():
-    for path in re.findall(r"`((?:params|src|results/example|tests|workflow|benchmarks)/[\w./]*)`", README):
+def test_every_path_they_name_exists():
+    for path in re.findall(r"`((?:params|src|results/example|tests|workflow|benchmarks|docs)/[\w./]*)`", BOOK):
         assert path.endswith("/mine.py") or (ROOT / path).exists(), path  # what a reader would add
+
+
+def anchors(page):
+    """Where a link may point to within a page: its headings, as GitHub spells them."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page):
+    for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        path, _, anchor = link.partition("#")
+        if not path.startswith("https://"):
+            target = page.parent / path if path else page
+            assert target.exists(), link
+            assert not anchor or anchor in anchors(target), link

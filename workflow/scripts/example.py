@@ -1,4 +1,4 @@
-"""Keep the last run of an experiment as a committed example, and show its tables in the README.
+"""Keep the last run of an experiment as a committed example, and show its tables in README.md and docs/results.md.
 
 Without argument it is the default experiment, kept in results/example; with `fashion` the second scale, kept below it.
 """
@@ -8,9 +8,9 @@ import shutil
 import sys
 from pathlib import Path
 
-RESULTS, EXAMPLE, README = Path("results"), Path("results/example"), Path("README.md")
+RESULTS, EXAMPLE, PAGES = Path("results"), Path("results/example"), (Path("README.md"), Path("docs/results.md"))
 TABLES = {"digits": ("table1", "table2", "claims"), "fashion": ("table1", "claims")}
-# the parts of the README that show a table: of which file, and which columns of it, if it has them; None: all
+# the parts of these pages that show a table: of which file, and which columns of it, if it has them
 PARTS = {
     "table1": ("table1", "Method|FID paper|FID ours|sFID paper|sFID ours|IS paper|IS ours|FID − control"),
     "text": (
@@ -22,22 +22,19 @@ PARTS = {
         "Method|Sky FVD paper|Sky FVD ours|Taichi FVD paper|Taichi FVD ours|UCF FVD paper|UCF FVD ours"
         "|UCF FVD − control|UCF identity ours",
     ),
-    "claims": ("claims", None),
     "fashion": ("fashion/table1", "Method|FID ours|sFID ours|IS ours|Class accuracy|FID − control"),
 }
 
 
 def shown(part: str, folder: Path = EXAMPLE) -> str:
-    """What the README shows in this part: a table of the example.
+    """What a page shows in this part: a table of the example.
 
-    Whole, with its notes; or the columns that fit, without notes and without the rows of ungated controls; and, where
-    none of those columns is the paper's, without the rows that are quoted.
+    The columns that fit, without notes and without the rows of ungated controls; and, where none of those columns is
+    the paper's, without the rows that are quoted.
     """
     name, columns = PARTS[part]
     main, *text = re.split("\n(?=Text-to-image)|\nNot run:", (folder / f"{name}.md").read_text())
     whole = (text[0] if part == "text" else main).strip()
-    if columns is None:
-        return whole
     lines = whole.splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     places = [rows[0].index(column) for column in columns.split("|") if column in rows[0]]
@@ -51,16 +48,15 @@ def shown(part: str, folder: Path = EXAMPLE) -> str:
 
 
 def main(experiment: str = "digits") -> None:
-    """Copy tables, claims, pictures and scores of an experiment, and show them in the README."""
+    """Copy tables, claims, pictures and scores of an experiment, and show the tables on the pages."""
     if experiment not in TABLES:
         raise SystemExit(f"{experiment!r} has no example; choose one of {', '.join(TABLES)}.")
     for name in TABLES[experiment]:
         if f",{experiment}," not in (RESULTS / f"{name}.csv").read_text():
             raise SystemExit(f"results/{name}.csv is not of params/{experiment}.yaml; make it first.")
     folder = EXAMPLE if experiment == "digits" else EXAMPLE / experiment
-    for old in folder.iterdir() if folder.is_dir() else []:
-        if old.name not in TABLES:  # the examples of others
-            shutil.rmtree(old) if old.is_dir() else old.unlink()
+    for made in ("figures", "score", "provenance", "clips"):
+        shutil.rmtree(folder / made, ignore_errors=True)
     for made in ("figures", "score", "provenance"):
         others = shutil.ignore_patterns(*(f"{other}*" for other in TABLES if other != experiment))
         shutil.copytree(RESULTS / made, folder / made, ignore=others)
@@ -74,13 +70,13 @@ def main(experiment: str = "digits") -> None:
 
 
 def show() -> None:
-    """Write the examples' tables into the README."""
-    readme = README.read_text()
-    for part in PARTS:
-        before, after = f"<!-- {part} -->\n", f"<!-- /{part} -->"
-        start, end = readme.index(before) + len(before), readme.index(after)
-        readme = f"{readme[:start]}{shown(part)}\n{readme[end:]}"
-    README.write_text(readme)
+    """Write the examples' tables into the pages."""
+    for page in PAGES:
+        for part in PARTS:
+            above, begin, rest = page.read_text().partition(f"<!-- {part} -->\n")
+            if begin:
+                _, end, below = rest.partition(f"<!-- /{part} -->")
+                page.write_text(f"{above}{begin}{shown(part)}\n{end}{below}")
 
 
 if __name__ == "__main__":
