@@ -29,6 +29,7 @@ from gpu_work import AT_ONCE, FAST, FULL, ROOT, SAMPLED, STEPS, TINY, Bench, Cal
 from timing import device_name, paired, ratio
 
 from rdm.errors import UsageError
+from rdm.provenance.environment import commit
 from rdm.runtime import choose_device
 
 # on one H200: items per second; of the gates, the time of a step as a multiple of that without
@@ -198,6 +199,7 @@ def main(arguments: list[str] | None = None) -> None:
     path = options.out or (ROOT / "benchmarks" / "results" / f"gpu-{slug}.json" if full else None)
     result: dict[str, Any] = {
         "device": name,
+        "commit": commit(),
         "shapes": "full" if full else "tiny",
         "parameters": bench.scale.file,
         "performance": FAST.model_dump(),

@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 
+from rdm.provenance.environment import commit
 from tests.conftest import ROOT
 
 
@@ -31,6 +32,7 @@ def test_every_contestant_runs_and_is_written_down(gpu, tmp_path, capsys):
     gpu.main(["--device", "cpu", "--minutes", "1000", "--out", str(tmp_path / "gpu.json")])
     result = json.loads((tmp_path / "gpu.json").read_text())
     assert [row["failed"] for row in result["rows"] if row["failed"]] == []
+    assert result["commit"] == commit()
     assert all(row.keys() == set(gpu.ROW) for row in result["rows"])
     works = [row["work"] for row in result["rows"]]
     for work in ("DiT", "Latte", "U-Net", "encode", "sample"):
