@@ -259,7 +259,9 @@ def test_identity_by_hand():
     found = seen(10, logits, np.array([0, 1, 2, 0]))
     assert set(found) == {"fid", "identity"}
     assert found["identity"].value == 0.5
-    assert found["identity"].standard_error == pytest.approx(np.sqrt(0.5 * 0.5 / 4))  # of four clips, not 40 frames
+    assert found["identity"].standard_error == pytest.approx(
+        np.sqrt(0.5 * 0.5 / (4 + 4))
+    )  # of four clips, not 40 frames
     assert seen(5, logits, None)["identity"].value == 3 / 8  # of halves: twice all 2, once all 0, else mixed
 
 
@@ -381,14 +383,14 @@ def videos(tmp_path, monkeypatch, experiment):
     own = VideosData(source="videos", image_size=16, train="mine", frames=4, stride=1, offset="first", labelled=True)
     extractor = Classifier(kind="classifier", channels=(4, 5), epochs=1, batch=8, learning_rate=1e-3)
 
-    def made(clips, **rule):
+    def made(clips, test=None, **rule):
         names, protocols = {"clips": "ci_clips", "frames": "ci_frames"}, {}
         for name, protocol in names.items():
             plain = protocol_of(protocol)
             changes = {"reference": "train", "samples": 31, "clips": plain.clips.model_copy(update=rule)}
             protocols[name] = plain.model_copy(update=changes)
         score = {name: Score(data="mine", protocol=protocol, extractor=extractor) for name, protocol in names.items()}
-        mine = {"mine": own.model_copy(update={"clips_per_video": clips})}
+        mine = {"mine": own.model_copy(update={"clips_per_video": clips, "test": test})}
         changed = altered(experiment, data=experiment.data | mine, score=score, protocols=protocols)
         data.run(changed, "mine")
         for name in names:
@@ -421,6 +423,12 @@ def test_without_a_held_out_split_the_floor_is_half_against_half(videos, clips):
     labels = train.labels[clips * np.sort(order[:15])]
     accuracy = (outputs("clips", halves[0])[2].argmax(1) == labels).mean()
     assert read_score(written[0])[0]["accuracy"] == pytest.approx(accuracy)
+
+
+def test_the_floor_of_a_held_out_split_takes_one_clip_of_each_video(videos):
+    experiment = videos(2, test="mine")
+    _, order, _ = stage.floor_items(stage.Scorer(experiment, "clips"))
+    assert sorted(order) == list(range(0, 62, 2))
 
 
 @pytest.mark.parametrize("choice", ["sorted", "random"])

@@ -226,6 +226,8 @@ def test_a_download_stays_only_if_it_is_the_right_one(tmp_path, monkeypatch, ser
     assert not list((tmp_path / "cache").iterdir())
     sha256 = hashlib.sha256(b"hello\n").hexdigest()
     assert find_weights("inception", f"sha256:{sha256}", None) == (tmp_path / "cache" / "net.pth", sha256)
+    with pytest.raises(UsageError, match="remove it, and it is downloaded again"):
+        find_weights("inception", "sha256:00000000", None)  # the cached one is another
     (serve.folder / "net.pth").unlink()
     assert find_weights("inception", f"sha256:{sha256}", None)[1] == sha256  # from the cache
     monkeypatch.setitem(weights.URLS, "inception", f"{serve.url}/gone.pth")

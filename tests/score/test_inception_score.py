@@ -95,3 +95,10 @@ def test_fixed_class_proportions_make_the_error_smaller():
     observed = np.std([score.value for score in scores], ddof=1)
     assert np.mean([score.standard_error for score in scores]) == pytest.approx(observed, rel=0.25)
     assert inception_score(draw(), splits=1).standard_error > 1.5 * observed
+
+
+def test_one_item_of_each_class_has_an_error():
+    """There is no spread within classes to take it from."""
+    logits = np.random.default_rng(4).normal(size=(10, 10))
+    once = inception_score(logits, splits=1, strata=np.arange(10))
+    assert once.standard_error == inception_score(logits, splits=1).standard_error > 0

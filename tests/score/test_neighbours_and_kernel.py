@@ -92,6 +92,17 @@ def test_kids_standard_error_is_the_spread_over_draws():
     assert np.mean([one.standard_error for one in found]) == pytest.approx(observed, rel=0.3)
 
 
+def test_on_subsets_their_choice_is_part_of_the_error():
+    """A few small ones leave much to chance: twice the error of all pairs here."""
+    options = {"subsets": 5, "subset_size": 40}
+    draws = [(relu_features(seed, 300, 20, 0.5), seed) for seed in range(1, 80)]
+    reference = relu_features(0, 700, 20)
+    found = [kernel_distance(reference, draw, seed=seed, **options) for draw, seed in draws]
+    observed = np.std([one.value for one in found], ddof=1)
+    assert np.mean([one.standard_error for one in found]) == pytest.approx(observed, rel=0.3)
+    assert observed > 1.5 * kernel_distance(reference, draws[0][0]).standard_error
+
+
 @pytest.mark.parametrize(
     ("samples", "options", "message"),
     [

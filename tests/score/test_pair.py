@@ -347,7 +347,9 @@ def test_foreign_statistics(folder, inception_weights):
     adm = {"mu": pool.mean, "sigma": pool.covariance, "mu_s": spatial.mean, "sigma_s": spatial.covariance}
     np.savez("adm.npz", arr_0=pictures(0, 20)[0], **adm)
     options = ("--protocol", "adm50k", "--weights", inception_weights, *INCEPTION)
-    values = score("twenty.npz", "adm.npz", options)["values"]
+    result = score("twenty.npz", "adm.npz", options)
+    values, said = result["values"], result["reference"]
+    assert ("items" in said, said["feature_items"]) == (False, 20)  # of how many the moments are, the file does not say
     assert values["fid"]["value"] == pytest.approx(expected, rel=1e-6)
     found = precision_recall(reference["pool"], samples["pool"], 3, half=True)
     assert (values["precision"]["value"], values["recall"]["value"]) == (found.precision, found.recall)

@@ -168,7 +168,7 @@ def test_score_refuses_samples_of_other_parameters(workspace, experiment):
 
 def test_extractor_verb_is_for_classifiers(workspace, experiment):
     changed = with_score(experiment, extractor=Pretrained(kind="inception", weights="x"))
-    with pytest.raises(UsageError, match=r"score\.images\.extractor is 'inception', which is not trained here"):
+    with pytest.raises(UsageError, match=r"score\.images\.extractor is 'inception', which is not trained;"):
         classifier.run(changed, "images")
     assert isinstance(experiment.score["images"].extractor, Classifier)
     assert paths.extractor("tiny", "images").is_dir()

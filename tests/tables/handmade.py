@@ -8,14 +8,14 @@ import pytest
 from rdm import paths
 from rdm.data.sources import open_images, open_videos
 from rdm.params.dependencies import of_published_score, of_sample, of_score, of_scoring, of_train
-from rdm.provenance.files import digest, write_json
+from rdm.provenance.files import write_json
 from rdm.provenance.manifest import Input, Recipe, build, read
 
 # what can be wrong with a score's file, and what is said of it
 SPOILT = pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda s: s.update(scoring_sha256="0" * 64), "another protocol or extractor"),
+        (lambda s: s["recipe"]["parameters"]["score"].update(reference="0"), "made with other parameters"),
         (lambda s: s["recipe"]["parameters"].update(seed=7), "made with other parameters"),
         (lambda s: s["recipe"]["inputs"].update(samples="0" * 64), "is the score of earlier samples"),
         (lambda s: s.pop("values"), "is damaged"),
@@ -84,7 +84,6 @@ def write_published(experiment, name, score, metrics):
 def _write(path, experiment, score, parameters, values, samples):
     content = {
         "values": {name: {"value": value, "standard_error": error} for name, (value, error) in values.items()},
-        "scoring_sha256": digest(of_scoring(experiment, score)),
         "recipe": Recipe("score", parameters, {"samples": samples}).as_dict(),
     }
     write_json(path, content)

@@ -17,6 +17,7 @@ from rdm import params, paths
 from rdm.cli import main
 from rdm.errors import ArtefactError, LostClaimError
 from rdm.params.claims import Claim, Claims, Rows
+from rdm.params.protocol import Protocol
 from rdm.tables import claims as tables
 from rdm.tables.claims import Judged, build_claims, conclude, interval, judge
 from rdm.tables.claims_page import lay_out
@@ -247,7 +248,7 @@ def test_each_column_of_table2_has_its_data_set(three):
 
 
 def test_published_samples_are_a_fixed_number(write_params, tmp_path, monkeypatch):
-    """They have no seeds: every seed of ours is compared with them."""
+    """They have no seeds: every seed of ours is compared with them, and their error is one that all seeds share."""
     monkeypatch.chdir(tmp_path)
     np.save("theirs.npy", np.zeros((3, 4, 16, 16, 1), np.uint8))
 
@@ -257,13 +258,18 @@ def test_published_samples_are_a_fixed_number(write_params, tmp_path, monkeypatc
         content["tables"]["table2"]["rows"].append({"row": "PVDM", "cells": [{"samples": "theirs"}]})
 
     experiment = params.load(write_params(change))
-    write_published(experiment, "theirs", "ucf-clips", {"fvd": (80.0, 2.0)})
     values = [70.0, 72.0, 71.0]
     write_scores(experiment, "ucf-rdm", "clips-guided", "ucf-clips", {"fvd": [(value, 1.0) for value in values]})
-    found = row(experiment, {"kind": "rows", "column": "ucf101_fvd", "row": "Neural-RDM", "than": ["PVDM"]})
-    expected = scipy.stats.ttest_1samp(values, 80).confidence_interval(0.95)
-    np.testing.assert_allclose([80 + found["low"], 80 + found["high"]], expected)
+    claims = rule(it={"kind": "rows", "column": "ucf101_fvd", "row": "Neural-RDM", "than": ["PVDM"]})
+    for error, verdict in ((0.0, "supported"), (3.0, "undecided")):
+        write_published(experiment, "theirs", "ucf-clips", {"fvd": (80.0, error)})
+        table = build_claims(experiment, claims, PUBLISHED)
+        found = table.iloc[0]
+        width = scipy.stats.t.ppf(0.975, 2) * math.hypot(1 / math.sqrt(3), error)
+        assert (found["effect"], found["verdict"]) == (pytest.approx(-9), verdict)
+        np.testing.assert_allclose([found["low"], found["high"]], [-9 - width, -9 + width])
     assert found["rests_on"].endswith("score/published/theirs/ci_clips.json")
+    assert "the interval also holds the standard error of their score" in to_markdown(lay_out(table, claims))
 
 
 def test_only_shared_seeds_are_paired(write_params, tmp_path, monkeypatch):
@@ -346,6 +352,8 @@ def test_sensitivities_of_figure5_come_from_the_logs(three):
     assert (found["verdict"], found["effect"]) == ("supported", pytest.approx(((-1 + 0.4 + 0.001) - 0.5) / 2, abs=1e-5))
     assert found["rests_on"] == "; ".join(f"train/ci-rdm-f-control-s{seed}/log.jsonl" for seed in range(3))
     assert row(three, asked | {"than": "without gates", "direction": "lower"})["verdict"] == "not supported"
+    write_logs(three, {"-control": -20.0})  # far below what six decimals could show
+    assert row(three, decays)["effect"] == pytest.approx(found["effect"] - 20, abs=1e-5)
     shutil.rmtree(paths.train("ci-rdm-f-control-s1"))
     assert "run `rdm train ci-rdm-f-control-s1` first" in row(three, decays)["reason"]
 
@@ -565,6 +573,16 @@ def test_kept_scores_of_other_parameters_are_refused(tmp_path, monkeypatch):
     assert before["seeds"] == 3
 
 
+def test_kept_scores_outlive_a_younger_key_of_their_protocol(tmp_path, monkeypatch):
+    class Younger(Protocol):
+        younger: int = 1
+
+    experiment = example(tmp_path, monkeypatch)
+    protocols = {name: Younger(**protocol.model_dump()) for name, protocol in experiment.protocols.items()}
+    kept, changed = paths.RESULTS / "example", experiment.model_copy(update={"protocols": protocols})
+    assert row(changed, FASTER, kept)["effect"] == row(experiment, FASTER, kept)["effect"]
+
+
 def test_a_kept_figure5(tmp_path, monkeypatch):
     experiment = example(tmp_path, monkeypatch)
     kept, asked = paths.RESULTS / "example", {"kind": "sensitivity", "row": "Neural-RDM-U", "arm": "without gates"}
@@ -576,9 +594,11 @@ def test_a_kept_figure5(tmp_path, monkeypatch):
     assert row(experiment, decays, kept)["effect"] == pytest.approx(expected)
     table[table.seed < 2].to_csv(numbers, index=False)
     assert "lacks seeds or steps of 'rdm-u'" in row(experiment, decays, kept)["reason"]
-    numbers.write_text("system,arm\nrdm-u,without gates\n")
-    with pytest.raises(ArtefactError, match="figure5.csv is damaged"):
-        row(experiment, decays, kept)
+    nothing = table.assign(sensitivity=0.0).to_csv(index=False)  # it has no logarithm
+    for damaged in ("system,arm\nrdm-u,without gates\n", nothing):
+        numbers.write_text(damaged)
+        with pytest.raises(ArtefactError, match="figure5.csv is damaged"):
+            row(experiment, decays, kept)
     numbers.unlink()
     assert "figure5.csv is not there yet" in row(experiment, decays, kept)["reason"]
 

@@ -205,7 +205,7 @@ def test_one_seed_shows_its_standard_error(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda s: s.update(scoring_sha256="0" * 64), "another protocol or extractor"),
+        (lambda s: s["recipe"]["parameters"]["score"].update(reference="0"), "made with other parameters"),
         (lambda s: s["recipe"]["parameters"].update(seed=7), "made with other parameters"),
         (lambda s: s["recipe"]["inputs"].update(samples="0" * 64), "is the score of earlier samples"),
         (lambda s: s["values"]["fvd"].pop("standard_error"), "is damaged"),
@@ -223,7 +223,7 @@ def test_scores_of_another_kind_are_refused(three, edit, message):
 def test_a_floor_of_another_protocol_is_refused(three):
     path, other = paths.floor("ucf", "ci_frames"), paths.floor("ucf", "ci_clips")
     path.write_bytes(other.read_bytes())
-    with pytest.raises(ArtefactError, match="another protocol or extractor; run `rdm score floor-ucf-frames`"):
+    with pytest.raises(ArtefactError, match="made with other parameters; run `rdm score floor-ucf-frames`"):
         build_table2(three, PUBLISHED)
     path.unlink()
     with pytest.raises(ArtefactError, match="not there yet; run `rdm score floor-ucf-frames`"):

@@ -214,6 +214,14 @@ def test_markdown_and_latex_say_what_the_numbers_are(workspace, experiment):
     assert "within 5 % of the paper's value" in render.to_markdown(pages.page1(table, paper_scale))
 
 
+def test_signs_of_latex_are_escaped():
+    cells = pd.DataFrame({"A_b −": ["50 % & #1 ± 2 of {a}", "−3 $^~\\"]})
+    *_, head, _, first, second, _, _ = render.to_latex(render.Page(cells, [])).splitlines()
+    assert head == r"A\_b $-$ \\"
+    assert first == r"50 \% \& \#1 $\pm$ 2 of \{a\} \\"
+    assert second.startswith(r"$-$3 \$\textasciicircum")
+
+
 def test_the_picture_is_of_the_gated_systems_of_table1(experiment, tmp_path, monkeypatch):
     """Not of those of clips: they are sampled by none of its samplers."""
     monkeypatch.chdir(tmp_path)

@@ -85,8 +85,9 @@ def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
     """Train the classifier of the score `name`; returns its folder."""
     parameters, dataset = experiment.score[name].extractor, experiment.score[name].data
     if not isinstance(parameters, Classifier):
-        other = f"that of {parameters!r}" if isinstance(parameters, str) else repr(parameters.kind)
-        raise UsageError(f"score.{name}.extractor is {other}, which is not trained here; nothing to do.")
+        if isinstance(parameters, str):
+            raise UsageError(f"score.{name}.extractor is that of {parameters!r}; run `rdm extractor {parameters}`.")
+        raise UsageError(f"score.{name}.extractor is {parameters.kind!r}, which is not trained; nothing is left to do.")
     frames = experiment.protocols[name].frames
     train = data.load(experiment, dataset, "train")
     folder = paths.extractor(dataset, name)

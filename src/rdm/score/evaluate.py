@@ -152,4 +152,6 @@ def _items(reference: Reference) -> np.ndarray:
 
 
 def _binomial_error(share: float, count: int) -> float:
-    return float(np.sqrt(share * (1 - share) / count))
+    """Of a share after two successes and two failures more (Agresti and Coull, 1998): not 0 for a share of 0 or 1."""
+    shrunk = (share * count + 2) / (count + 4)
+    return float(np.sqrt(shrunk * (1 - shrunk) / (count + 4)))

@@ -46,7 +46,8 @@ class ForeignStatistics:
 def read_statistics(path: Path) -> ForeignStatistics:
     """Read a statistics file of any format above. Raises UsageError if it is none, is damaged or makes no sense."""
     if not path.is_file():
-        raise UsageError(f"{path} is not there; download the statistics, or correct the path.")
+        what = "a folder" if path.is_dir() else "not there"
+        raise UsageError(f"{path} is {what}; name a statistics file, or download one.")
     if path.suffix not in _READERS:
         raise UsageError(f"{path} ends in {path.suffix!r}; statistics are read from {', '.join(sorted(_READERS))}.")
     parse, interpret = _READERS[path.suffix]

@@ -15,7 +15,7 @@ PROJECTED = 2000  # samples from which the standard error is taken if the value 
 
 @dataclass(frozen=True)
 class KernelDistance:
-    """value: unbiased, so it may be below 0. standard_error: from the sampling of the samples.
+    """value: unbiased, so it may be below 0. standard_error: from the sampling of the samples, and of the subsets.
 
     spread: with subsets, the standard deviation over them, as evaluators print it; it is no error of the value.
     """
@@ -53,7 +53,8 @@ def kernel_distance(
     error = 2 * spread_of_one / np.sqrt(len(x))
     if subsets:
         values = _on_subsets(x, y, subsets, subset_size, np.random.RandomState(seed))
-        return KernelDistance(float(np.mean(values)), float(error), float(np.std(values)))
+        spread = np.std(values)
+        return KernelDistance(float(np.mean(values)), float(np.hypot(error, spread / np.sqrt(subsets))), float(spread))
     value = own.mean() + _kernel_means(y, y, among=True).mean() - 2 * cross.mean()
     return KernelDistance(float(value), float(error), None)
 

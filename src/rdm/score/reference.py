@@ -35,7 +35,8 @@ class Reference:
 
     moments: of the layers `pool` and, for sFID, `spatial`.
     features: pool, float32 (n, d), of the items for precision, recall and KID; None if no metric needs them.
-    facts: where it came from: path, sha256, items, format, remark.
+    facts: where it came from: path, sha256, items (of the moments), format, remark; feature_items, if the features are
+        of other items than the moments.
     """
 
     moments: dict[str, Moments]
@@ -119,7 +120,7 @@ def save(path: Path, reference: Reference, protocol: Protocol, extractor: Extrac
         "mean": protocol.mean,
         "ddof": protocol.ddof,
         "features": 0 if reference.features is None else len(reference.features),
-        "items": reference.facts.get("items", 0),
+        "items": reference.facts.get("feature_items", reference.facts.get("items", 0)),
         "counts": {name: moments.count for name, moments in reference.moments.items()},
         "facts": reference.facts,
         "versions": versions,
@@ -196,7 +197,7 @@ def with_images(found: Reference, path: Path, protocol: Protocol, extractor: Ext
         return found
     images = open_images(path)
     [layers] = extract(images, extractor, [protocol.pixels], ("pool",), 0, images.shape[0], "reference")
-    return replace(found, features=layers["pool"], facts={**found.facts, "items": images.shape[0]})
+    return replace(found, features=layers["pool"], facts={**found.facts, "feature_items": images.shape[0]})
 
 
 def _with_ddof(moments: Moments, ddof: int, path: Path) -> Moments:

@@ -22,9 +22,10 @@ def error_of_mean(values: np.ndarray, strata: np.ndarray | None = None, neighbou
     """Standard error of the mean of values (n,); with fixed proportions of classes, from the spread within classes.
 
     neighbours: so many values beside each other are one draw (the frames of a clip); strata are those of the draws.
+    Where every class occurs once, there is no spread within classes, and that of all values is taken.
     """
     values = values.reshape(-1, neighbours).mean(1)
-    if strata is None:
+    if strata is None or len(np.unique(strata)) == len(values):
         return float(np.sqrt(np.square(values - values.mean()).sum() / max(len(values) - 1, 1) / len(values)))
     _, member, sizes = np.unique(strata, return_inverse=True, return_counts=True)
     centred = values - (np.bincount(member, values) / sizes)[member]

@@ -18,7 +18,7 @@ from rdm.params.dependencies import make_extractor, of_extractor, of_published_s
 from rdm.params.evaluation import Classifier
 from rdm.params.schema import VideosData
 from rdm.parts import Part
-from rdm.provenance.files import digest, write_json
+from rdm.provenance.files import write_json
 from rdm.provenance.manifest import Input, Recipe, noted, read
 from rdm.randomness import generator, proportional
 from rdm.runtime import prepare
@@ -175,7 +175,6 @@ class Scorer:
                 "values": {metric: estimate.as_dict() for metric, estimate in estimates.items()},
                 "samples": {"sha256": recipe.inputs["samples"].digest, "items": count, **facts},
                 "remarks": remarks + more,
-                "scoring_sha256": digest(of_scoring(self.experiment, self.name)),
                 "recipe": recipe.as_dict(),
                 "sources": recipe.sources,
             }
@@ -196,10 +195,10 @@ def run(experiment: Experiment, names: list[str], part: Part | None = None) -> l
     for score in dict.fromkeys(score for score, _ in jobs):
         scorer = Scorer(experiment, score)
         for name in [name for other, name in jobs if other == score]:
-            if name.startswith(FLOOR):
-                written.append(_score_floor(scorer))
-            elif name in experiment.runs:
+            if name in experiment.runs:
                 written += _score_run(scorer, name, part)
+            elif name.startswith(FLOOR):
+                written.append(_score_floor(scorer))
             else:
                 written.append(_score_published(scorer, name))
     return written
@@ -229,8 +228,9 @@ def _score_run(scorer: Scorer, name: str, part: Part | None) -> list[Path]:
             written.append(scorer.write_part(recipe, items, part))
             continue
         facts = {"path": str(samples.artefact.folder), "nfe": samples.artefact.facts["nfe"], "seed": seed}
-        rule = experiment.label_rule(system, sampler)
-        written.append(scorer.write(path, recipe, items, samples.labels, [], rule=rule, **facts))
+        rule, declared = experiment.label_rule(system, sampler), scorer.protocol.labels
+        remarks = [f"labels were {rule}, as the system's own; the protocol says {declared}"] if rule != declared else []
+        written.append(scorer.write(path, recipe, items, samples.labels, remarks, rule=rule, **facts))
     return written
 
 
@@ -268,13 +268,15 @@ def _score_floor(scorer: Scorer) -> Path:
 def floor_items(scorer: Scorer) -> tuple[data.Dataset, np.ndarray, Reference]:
     """Real items, which of them are scored, and what they are compared with.
 
-    Those of the other split, as many as the protocol scores; if there is none, of one half of the only split's videos,
-    against the other half. In random order: a data set may be stored class by class, and IS takes parts in file order.
+    Those of the other split, as many as the protocol scores, one clip of each video; if there is none, of one half of
+    the only split's videos, against the other half. In random order: a data set may be stored class by class, and IS
+    takes parts in file order.
     """
     experiment, dataset = scorer.experiment, scorer.parameters.data
     other = data.load(experiment, dataset, "train" if scorer.protocol.reference == "test" else "test")
     if len(other.labels):
-        order = torch.randperm(len(other.labels), generator=generator("floor")).numpy()
+        videos = len(other.labels) // scorer.clips_per_video
+        order = torch.randperm(videos, generator=generator("floor")).numpy() * scorer.clips_per_video
         return other, order[proportional(other.labels[order], scorer.protocol.samples)], scorer.reference
     shuffled = torch.randperm(scorer.videos, generator=generator("floor")).numpy()
     half = scorer.videos // 2

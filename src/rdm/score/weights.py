@@ -32,13 +32,13 @@ def find_weights(kind: str, expected: str | None, path: Path | None) -> tuple[Pa
     if not file.is_file():
         where = f"download {URLS[kind]}" if kind in URLS else "run `rdm extractor`"
         raise UsageError(f"{file} is not there; {where} and name its path with --weights.")
-    _check(file, kind, expected)
+    elsewhere = f"download {URLS[kind]} and name its path with --weights" if kind in URLS else "name another"
+    _check(file, kind, expected, elsewhere if path else "remove it, and it is downloaded again")
     return file, file_digest(file)
 
 
-def _check(file: Path, kind: str, expected: str | None) -> None:
+def _check(file: Path, kind: str, expected: str | None, remedy: str) -> None:
     if expected is not None and not _matches(file, expected):
-        remedy = f"download {URLS[kind]} and name its path with --weights" if kind in URLS else "name another"
         raise UsageError(f"{file} is not the {kind} file that the protocol names ({expected}); {remedy}.")
 
 
@@ -65,5 +65,5 @@ def _download(kind: str, expected: str | None) -> Path:
             raise RdmError(
                 f"Downloading {URLS[kind]} failed ({error}); get it elsewhere and name its path with --weights."
             ) from None
-        _check(temporary, kind, expected)
+        _check(temporary, kind, expected, "get it elsewhere and name its path with --weights")
     return target

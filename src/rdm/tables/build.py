@@ -106,6 +106,11 @@ def arrange(published: list[PublishedRow], rows: Sequence[Row | VideoRow], gated
 # ---------------------------------------------------------------- what stands in them
 
 
+def data_of(experiment: Experiment, cell: Cell) -> str:
+    """The data set that a cell's samples are to be like."""
+    return experiment.data_of(cell.system) if cell.system else experiment.published[str(cell.samples)].data
+
+
 def text_cells(line: Line) -> tuple[Cell, ...]:
     """What stands in a row's text-to-image columns: one cell or none."""
     return tuple(cell.text for cell in line.cells if isinstance(cell, Row) and cell.text is not None)
@@ -156,8 +161,7 @@ def _measure_clips(experiment: Experiment, line: Line) -> dict[str, Ours]:
     """Score -> what the cell of its data set gives."""
     scores, found = experiment.scores_in("table2"), {}
     for cell in line.cells:
-        dataset = experiment.data_of(cell.system) if cell.system else experiment.published[str(cell.samples)].data
-        for score in experiment.scores_of(dataset):
+        for score in experiment.scores_of(data_of(experiment, cell)):
             ours = measure(experiment, cell, score, line.control) if score in scores else None
             if ours is not None:
                 found[score] = ours

@@ -62,12 +62,16 @@ class Judged:
         return math.expm1(self.effect) if self.comparison.logarithms else self.effect / self.comparison.level
 
 
-def interval(differences: tuple[float, ...], confidence: float) -> tuple[float, float] | None:
-    """Student's t interval of the mean difference; None for a single one."""
+def interval(differences: tuple[float, ...], confidence: float, shared: float = 0.0) -> tuple[float, float] | None:
+    """Student's t interval of the mean difference; None for a single one.
+
+    shared: the standard error of a published value that was subtracted from every seed's. It is one and the same in all
+    differences, so their spread does not show it, and it is added to the mean's own.
+    """
     n = len(differences)
     if n < 2:
         return None
-    mean, error = statistics.fmean(differences), statistics.stdev(differences) / math.sqrt(n)
+    mean, error = statistics.fmean(differences), math.hypot(statistics.stdev(differences) / math.sqrt(n), shared)
     width = float(stdtrit(n - 1, (1 + confidence) / 2)) * error
     return mean - width, mean + width
 
@@ -77,7 +81,7 @@ def judge(comparison: Comparison, higher: bool, rule: Claims) -> Judged:
     if not comparison.differences:
         return Judged(comparison, NOT_RUN)
     effect, smallest = statistics.fmean(comparison.differences), rule.matters * comparison.level
-    found = interval(comparison.differences, rule.confidence)
+    found = interval(comparison.differences, rule.confidence, comparison.error)
     if found is None:
         return Judged(comparison, UNDECIDED, effect, None, smallest)
     worst, best = found if higher else (-found[1], -found[0])

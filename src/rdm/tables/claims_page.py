@@ -129,6 +129,10 @@ def _against(row: pd.Series) -> str:
 
 def _notes(table: pd.DataFrame, rule: Claims) -> list[str]:
     confidence, matters = f"{100 * rule.confidence:g} %", f"{100 * rule.matters:g} %"
+    shared = (
+        "Against published samples, the interval also holds the standard error of their score, which all seeds' "
+        "differences share, so that their spread does not show it."
+    )
     return [
         f"Claims by scale: {_summary(table)}. A verdict holds at its scale alone.",
         "Effect: what is claimed to be better minus what stands under Against, seed by seed, mean over seeds of "
@@ -143,6 +147,7 @@ def _notes(table: pd.DataFrame, rule: Claims) -> list[str]:
         "A gated row has trained longer than the baseline that it starts from: what its gates did is its comparison "
         "with the ungated control.",
         f"Each interval is for its own comparison: of many at {confidence} some are wrong; none is corrected for it.",
+        *([shared] if table["rests_on"].astype(str).str.contains("score/published/").any() else []),
         "Paper: what it prints, against the hardest of those that the claim names.",
         "Which scores and logs each verdict rests on stands in `claims.csv`.",
     ]

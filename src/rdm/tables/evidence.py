@@ -16,20 +16,22 @@ from rdm.params import CONTROL, CONTROL_ROW, Experiment
 from rdm.params.claims import Depth, GatesByDepth, Rows, Sensitivity, Statement, Steps, Variants
 from rdm.params.evaluation import Cell, Curve
 from rdm.params.presentation import metrics_of
-from rdm.tables.build import columns_of
+from rdm.tables.build import columns_of, data_of
 from rdm.tables.logs import State, read_kept_sensitivity, read_sensitivity
 from rdm.tables.measured import HIGHER_IS_BETTER, Scores, pick, read_published_score, read_scores
 from rdm.tables.pages import METRICS
 
-SMALLEST_SENSITIVITY = 5e-7  # what six decimals round to zero
-
 
 @dataclass(frozen=True)
 class Numbers:
-    """values: one per seed; of published samples, or of what needs no run, {None: value}. files: where they stand."""
+    """values: one per seed; of published samples, or of what needs no run, {None: value}. files: where they stand.
+
+    error: the standard error of a published value, from its finite number of samples; of seeds their spread tells.
+    """
 
     values: dict[int | None, float]
     files: tuple[Path, ...] = ()
+    error: float = 0.0
 
 
 Source = Callable[[], Numbers]  # raises MissingError
@@ -40,6 +42,7 @@ class Comparison:
     """What is claimed to be better, minus what it is compared with, seed by seed.
 
     level: |mean| of the latter; of logarithms 1, since their differences are relative. reason: why there is nothing.
+    error: the standard error that all differences share, that of a published value: it never shows in their spread.
     """
 
     than: str
@@ -48,6 +51,7 @@ class Comparison:
     logarithms: bool = False
     files: tuple[Path, ...] = ()
     reason: str = ""
+    error: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,7 @@ class Evidence:
         """What stands for a row, or for a gated row's control; None if nothing does. text: in its columns of text."""
         name, gated = row.removesuffix(CONTROL_ROW), self.experiment.train.gated
         cells, data = self._cells(table, name, text), self.experiment.score[score].data
-        cell = next((cell for cell in cells if self._data_of(cell) == data), None)
+        cell = next((cell for cell in cells if data_of(self.experiment, cell) == data), None)
         if cell is None or (row != name and cell.system not in gated):
             return None
         if cell.system is None or cell.sampler is None:
@@ -122,11 +126,6 @@ class Evidence:
             return tuple(cell for cell in found if cell is not None)
         return next((row.cells for row in tables.table2.rows if row.row == name), ()) if tables.table2 else ()
 
-    def _data_of(self, cell: Cell) -> str:
-        if cell.system:
-            return self.experiment.data_of(cell.system)
-        return self.experiment.published[str(cell.samples)].data
-
     def _of_system(self, system: str, sampler: str, score: str, metric: str) -> Numbers:
         experiment, key = self.experiment, (system, sampler, score)
         if key not in self._scores:
@@ -140,7 +139,8 @@ class Evidence:
         if (samples, score) not in self._scores:
             self._scores[samples, score] = read_published_score(self.experiment, samples, score, self.kept)
         file = paths.published_score(samples, self.experiment.score[score].protocol)
-        return Numbers({None: pick(self._scores[samples, score], metric, score).mean}, (file,))
+        found = pick(self._scores[samples, score], metric, score)
+        return Numbers({None: found.mean}, (file,), found.standard_error or 0.0)
 
     def _tested(self, comparisons: list[Comparison], score: str, metric: str) -> Tested:
         higher, protocol = metric in HIGHER_IS_BETTER, self.experiment.protocols[score]
@@ -222,7 +222,7 @@ class Evidence:
         logs: dict[int | None, list[float]] = {}
         for state in states:
             if state.state < half:
-                logs.setdefault(state.seed, []).append(math.log(max(state.sensitivity, SMALLEST_SENSITIVITY)))
+                logs.setdefault(state.seed, []).append(math.log(state.sensitivity))
         system = experiment.arms_of(gated)[arm]
         runs = [paths.run_name(experiment.name, system, seed) for seed in experiment.seeds_of(system)]
         means = {seed: statistics.fmean(found) for seed, found in logs.items()}
@@ -230,7 +230,7 @@ class Evidence:
 
 
 def _compare(than: str, own: Source, other: Source | None, logarithms: bool = False) -> Comparison:
-    """Paired by seed. A published sample set has none: it is compared with every seed of the other."""
+    """Paired by seed. A published sample set has none: its value, with its error, is compared with every seed."""
     if other is None:
         return Comparison(than, reason="nothing here stands for it")
     try:
@@ -244,7 +244,8 @@ def _compare(than: str, own: Source, other: Source | None, logarithms: bool = Fa
         return Comparison(than, reason="no seed has both")
     level = 1.0 if logarithms else abs(statistics.fmean(b for _, b in paired))
     files = tuple(dict.fromkeys(ours.files + theirs.files))
-    return Comparison(than, tuple(a - b for a, b in paired), level, logarithms, files)
+    shared = math.hypot(ours.error, theirs.error)
+    return Comparison(than, tuple(a - b for a, b in paired), level, logarithms, files, error=shared)
 
 
 def _at(numbers: Numbers, seed: int | None) -> float | None:

@@ -91,7 +91,7 @@ def render(found: Explained) -> str:
 def _number(number: Number) -> str:
     text = f"{number.row}, {number.column}: {number.value}"
     if not number.scores:
-        return f"{text}, copied from the paper{f' ({number.remark})' if number.remark else ''}"
+        return f"{text}, copied from the paper{f' ({number.remark})' if number.remark else ''}; origin: {number.origin}"
     values = ", ".join(f"{value:.6g}" for value in number.values)
     what = "difference to the ungated twin" if number.controls else "value"
     return f"{text}, the {what} of one score" if len(number.values) == 1 else f"{text}, the mean {what} of {values}"

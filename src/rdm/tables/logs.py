@@ -6,7 +6,7 @@ import csv
 import json
 import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rdm import paths
 from rdm.errors import ArtefactError, MissingError
@@ -16,7 +16,7 @@ from rdm.provenance.manifest import read
 
 
 class State(NamedTuple):
-    """The sensitivity of one residual state relative to that of the last one, n_i / n_L, to six decimals."""
+    """The sensitivity of one residual state relative to that of the last one, n_i / n_L, to six digits."""
 
     seed: int
     step: int
@@ -31,11 +31,11 @@ def read_sensitivity(experiment: Experiment, gated: str, arm: str) -> list[State
     """
     system, found = experiment.arms_of(gated)[arm], list[State]()
     for seed in experiment.seeds_of(system):
-        for line in map(json.loads, run_file(experiment, system, seed, "log.jsonl").open(encoding="utf-8")):
+        for line in read_log(experiment, system, seed):
             if line["step"] in experiment.figures.figure5.steps and line["sensitivity"] is not None:
                 # log(n_i / n_L); the last state is what the others are measured by
                 states = enumerate([*line["sensitivity"], 0.0])
-                found += [State(seed, line["step"], i, round(math.exp(r), 6)) for i, r in states]
+                found += [State(seed, line["step"], i, float(f"{math.exp(r):.6g}")) for i, r in states]
     return found
 
 
@@ -51,12 +51,19 @@ def read_kept_sensitivity(experiment: Experiment, gated: str, arm: str, kept: Pa
             State(int(line["seed"]), int(line["step"]), int(line["state"]), float(line["sensitivity"]))
             for line in lines
         ]
+        if any(state.sensitivity <= 0 for state in found):
+            raise ValueError
     except (KeyError, ValueError, TypeError, csv.Error):
         raise ArtefactError(f"{path} is damaged; run `rdm figures figure5` and keep it again.") from None
     wanted = {(s, t) for s in experiment.seeds_of(gated) for t in experiment.figures.figure5.steps}
     if not wanted <= {(state.seed, state.step) for state in found}:
         raise MissingError(f"{path} lacks seeds or steps of {gated!r}; run `rdm figures figure5` and keep it again.")
     return found
+
+
+def read_log(experiment: Experiment, system: str, seed: int) -> list[dict[str, Any]]:
+    """The lines of a finished run's log."""
+    return list(map(json.loads, run_file(experiment, system, seed, "log.jsonl").read_text("utf-8").splitlines()))
 
 
 def run_file(experiment: Experiment, system: str, seed: int, name: str) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -11,7 +10,7 @@ from matplotlib.axes import Axes
 
 from rdm.params import Experiment
 from rdm.tables.figures import over_seeds, plot_over_seeds, save_with_numbers
-from rdm.tables.logs import run_file
+from rdm.tables.logs import read_log
 
 
 def draw_losses(experiment: Experiment) -> list[Path]:
@@ -20,9 +19,8 @@ def draw_losses(experiment: Experiment) -> list[Path]:
     for gated in systems:
         for arm, system in experiment.trio_of(gated).items():
             for seed in experiment.seeds_of(system):
-                log = run_file(experiment, system, seed, "log.jsonl").read_text(encoding="utf-8")
-                lines = map(json.loads, log.splitlines())
-                rows += [(gated, arm, seed, line["step"], line["loss"]) for line in lines]
+                log = read_log(experiment, system, seed)
+                rows += [(gated, arm, seed, line["step"], line["loss"]) for line in log]
     table = pd.DataFrame(rows, columns=["system", "arm", "seed", "step", "loss"])
     figure, grid = plt.subplots(len(systems), 3, figsize=(11, 2.8 * len(systems)), squeeze=False)
     for (before, tuned, difference), system in zip(grid, systems, strict=True):

@@ -24,7 +24,6 @@ from rdm.params.dependencies import (
     of_scoring,
 )
 from rdm.params.evaluation import Cell
-from rdm.provenance.files import digest
 from rdm.provenance.manifest import read
 
 METRICS = ("fvd", "fid", "sfid", "is", "accuracy", "identity")
@@ -118,13 +117,13 @@ def read_published_score(experiment: Experiment, name: str, score: str, kept: Pa
         samples = (open_images if experiment.protocols[score].clips is None else open_videos)(source).digest
     path = paths.published_score(name, experiment.score[score].protocol)
     parameters = of_published_score(experiment, name, score)
-    return _over_seeds([_read(path, make_score(name), experiment, score, parameters, samples, kept)])
+    return _over_seeds([_read(path, make_score(name), parameters, samples, kept)])
 
 
 def read_floor(experiment: Experiment, score: str) -> Scores:
     """The scores of real items."""
     path = paths.floor(experiment.score[score].data, experiment.score[score].protocol)
-    return _over_seeds([_read(path, make_floor(score), experiment, score, of_scoring(experiment, score))])
+    return _over_seeds([_read(path, make_floor(score), of_scoring(experiment, score))])
 
 
 Estimates = dict[str, tuple[float, float]]  # metric -> value and standard error
@@ -144,17 +143,11 @@ def _read_run(experiment: Experiment, run: str, sampler: str, score: str, kept: 
     path, samples = paths.score(run, sampler, experiment.score[score].protocol), None
     if kept is None:
         samples = read(paths.sample(run, sampler), make_sample(run), of_sample(experiment, run, sampler)).digest
-    return _read(path, make_score(run), experiment, score, of_score(experiment, run, sampler, score), samples, kept)
+    return _read(path, make_score(run), of_score(experiment, run, sampler, score), samples, kept)
 
 
 def _read(
-    path: Path,
-    remedy: str,
-    experiment: Experiment,
-    score: str,
-    parameters: Values,
-    samples: str | None = None,
-    kept: Path | None = None,
+    path: Path, remedy: str, parameters: Values, samples: str | None = None, kept: Path | None = None
 ) -> Estimates:
     """The values of one score file; samples: the digest of the items that it must be of."""
     path = path if kept is None else paths.within(kept, path)
@@ -162,15 +155,13 @@ def _read(
         raise MissingError(f"{path} is not there yet; run `{remedy}` first.")
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        protocol, recipe = content["scoring_sha256"], content["recipe"]["parameters"]
+        recipe = content["recipe"]["parameters"]
         values = {
             name: (float(estimate["value"]), float(estimate["standard_error"]))
             for name, estimate in content["values"].items()
         }
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ArtefactError(f"{path} is damaged; run `{remedy}` again.") from None
-    if protocol != digest(of_scoring(experiment, score)):
-        raise ArtefactError(f"{path} was scored under another protocol or extractor; run `{remedy}` again.")
     wanted = json.loads(json.dumps(parameters))
     if not (recipe == wanted if kept is None else _holds(recipe, wanted)):
         raise ArtefactError(f"{path} was made with other parameters; run `{remedy}` again.")

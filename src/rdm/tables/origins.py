@@ -15,7 +15,7 @@ from rdm.params.evaluation import Row, VideoRow
 from rdm.provenance.chain import Step, Tree
 from rdm.tables import build
 from rdm.tables.build import EXTRA, FLOORS, IMAGE_METRICS, VIDEO_COLUMNS, Line, arrange
-from rdm.tables.pages import METRICS
+from rdm.tables.pages import METRICS, OWN
 from rdm.tables.published import PublishedRow, read_published
 
 
@@ -23,7 +23,8 @@ from rdm.tables.published import PublishedRow, read_published
 class Column:
     """A column of numbers. title: as readers see it; name: in the CSV; quoted: copied from the paper.
 
-    score, metric: what is measured; difference: to the ungated control; text: of images drawn from text.
+    score, metric: what is measured; score is empty in a quoted column that the experiment does not measure.
+    difference: to the ungated control; text: of images drawn from text.
     """
 
     title: str
@@ -40,8 +41,8 @@ class Number:
     """A number of a table. row, column: as readers see them; value: as the CSV has it.
 
     scores: the files that it is the mean of, by their paths in `results/`; controls: those of the ungated twins.
-    values: of each seed, less those of the twins. Of a number that is copied from the paper these are empty, and
-    remark says what is known about it.
+    values: of each seed, less those of the twins. Of a number that is copied from the paper these are empty; origin
+    says where the paper has it from, remark what else is known about it.
     """
 
     row: str
@@ -50,6 +51,7 @@ class Number:
     scores: tuple[Path, ...] = ()
     controls: tuple[Path, ...] = ()
     values: tuple[float, ...] = ()
+    origin: str = ""
     remark: str = ""
 
 
@@ -99,17 +101,20 @@ def _lines(experiment: Experiment, published: Path, name: str) -> list[Line]:
 
 
 def columns_of(experiment: Experiment, name: str) -> list[Column]:
-    """The columns of numbers of a table."""
+    """The columns of numbers of a table: all of the paper's, and ours of what the experiment measures."""
     found = []
     if name == "table1":
         first = experiment.tables.table1
-        text = _image_columns(first.text_score, True) if first.text_score else []
-        return [*_image_columns(first.score, False), *text]
-    for column, measured in build.columns_of(experiment).items():
-        title, score, metric = VIDEO_COLUMNS[column], measured.score, measured.metric
-        found.append(Column(f"{title} paper", f"{column}_paper", score, metric, quoted=True))
-        found.append(Column(f"{title} ours", f"{column}_ours", score, metric))
-        found.append(Column(f"{title} − control", f"{column}_minus_control", score, metric, difference=True))
+        found = [*_image_columns(first.score, False), *_image_columns(first.text_score or "", True)]
+        return [column for column in found if column.score or column.quoted]
+    columns = build.columns_of(experiment)
+    for column, title in VIDEO_COLUMNS.items():
+        score, metric = (columns[column].score, columns[column].metric) if column in columns else ("", "")
+        if column not in OWN:
+            found.append(Column(f"{title} paper", f"{column}_paper", score, metric, quoted=True))
+        if score:
+            found.append(Column(f"{title} ours", f"{column}_ours", score, metric))
+            found.append(Column(f"{title} − control", f"{column}_minus_control", score, metric, difference=True))
     return found
 
 
@@ -137,8 +142,9 @@ def _choose(given: str, known: list[str], what: str, table: str) -> str:
 
 def _number(experiment: Experiment, line: Line, column: Column, value: str, tree: Tree, table: str) -> Number:
     if column.quoted:
-        remark = line.row.remarks.get(column.name.removesuffix("_paper"), "")
-        return Number(line.row.name, column.title, value, remark=remark)
+        name = column.name.removesuffix("_paper")
+        origin, remark = line.row.origins.get(name, "not recorded"), line.row.remarks.get(name, "")
+        return Number(line.row.name, column.title, value, origin=origin, remark=remark)
     protocol = experiment.score[column.score].protocol
     if line.row.name == FLOORS[table]:
         scores = [paths.floor(experiment.score[column.score].data, protocol)]
@@ -157,8 +163,7 @@ def _scores(experiment: Experiment, line: Line, column: Column) -> list[Path]:
     score = column.score
     protocol = experiment.score[score].protocol
     for cell in build.text_cells(line) if column.text else line.cells:
-        dataset = experiment.data_of(cell.system) if cell.system else experiment.published[str(cell.samples)].data
-        if score not in experiment.scores_of(dataset):
+        if score not in experiment.scores_of(build.data_of(experiment, cell)):
             continue
         if cell.system is None or cell.sampler is None:
             return [paths.published_score(str(cell.samples), protocol)]

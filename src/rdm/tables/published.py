@@ -12,13 +12,15 @@ import pandas as pd
 class PublishedRow:
     """One row of a table of the paper.
 
-    values: column -> number, as printed; remarks: column -> what a reader should know about that number.
+    values: column -> number, as printed; origins: column -> where the paper has it from; remarks: column -> what a
+    reader should know about that number.
     """
 
     name: str
     architecture: str
     values: dict[str, float] = field(default_factory=dict)
     remarks: dict[str, str] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
 
 
 def read_published(path: Path, table: str) -> list[PublishedRow]:
@@ -29,5 +31,6 @@ def read_published(path: Path, table: str) -> list[PublishedRow]:
         columns = [str(column) for column in group["column"]]
         values = {column: float(value) for column, value in zip(columns, group["value"], strict=True)}
         remarks = {column: str(remark) for column, remark in zip(columns, group["remark"], strict=True) if remark}
-        rows.append(PublishedRow(str(name), str(group["architecture"].iloc[0]), values, remarks))
+        origins = dict(zip(columns, map(str, group["origin"]), strict=True))
+        rows.append(PublishedRow(str(name), str(group["architecture"].iloc[0]), values, remarks, origins))
     return rows

@@ -89,10 +89,8 @@ def decimals(values: pd.Series) -> int:
 
 
 def _latex(cells: pd.DataFrame) -> str:
-    cells = cells.map(lambda cell: cell.replace("±", "$\\pm$").replace("−", "$-$").replace("%", "\\%"))
-    cells.columns = [column.replace("−", "$-$") for column in cells.columns]
-    text: str = cells.to_latex(index=False, escape=False)
-    return text
+    text: str = cells.to_latex(index=False, escape=True)
+    return text.replace("±", "$\\pm$").replace("−", "$-$")
 
 
 def _markdown(table: pd.DataFrame) -> str:
