@@ -258,9 +258,8 @@ def test_compiled_blocks_compute_the_same_and_are_seen_by_hooks(kind):
     assert not torch._dynamo.utils.counters["graph_break"]
 
 
-@pytest.mark.parametrize("unit", ["block", "branch"])
-def test_supervised_gates_train_compiled(job, unit):
-    gates = Gates(learning_rate=0.05, unit=unit, supervision=Supervision(kind="preserve"))
+def test_supervised_gates_train_compiled(job):
+    gates = Gates(learning_rate=0.05, supervision=Supervision(kind="preserve"))
     plain, compiled = (trained(job("dit", Performance(compile=c), gates), "dit") for c in (False, True))
     for own, other in zip(compiled.ema.parameters(), plain.ema.parameters(), strict=True):
         torch.testing.assert_close(own, other, rtol=1e-4, atol=1e-5)
@@ -398,6 +397,15 @@ def test_manifests_and_scores_record_what_each_stage_used(experiment):
     for key, (value, expected) in changed.items():
         other = altered(experiment, performance=Performance(**{key: value}))
         assert {stage for stage, of in stages.items() if of(other) != of(experiment)} == expected, key
+
+
+def test_states_within_a_compiled_block_are_not_recorded(write_params):
+    def change(content):
+        content["train"]["gated"]["rdm-f"]["gates"]["unit"] = "branch"
+        content["performance"] = {"compile": True}
+
+    with pytest.raises(ParameterError, match=r"rdm-f.gates.unit: the state between the branches"):
+        params.load(write_params(change))
 
 
 @pytest.mark.parametrize("switch", ["compile", "checkpointing"])

@@ -17,8 +17,8 @@ class ChannelsLastGroupNorm(nn.GroupNorm):
     """
 
     def forward(self, states: Tensor) -> Tensor:
-        """(N, C, positions, ...) -> the same, normalised: in float32, as autocast on a GPU has it, if weights are."""
-        if torch.is_grad_enabled() or self.weight.dtype != torch.float32:
+        """(N, C, [positions, ...]) -> the same, normalised: in float32, as autocast on a GPU has it, if weights are."""
+        if torch.is_grad_enabled() or self.weight.dtype != torch.float32 or states.ndim < 3:
             return super().forward(states)
         last = states.float().movedim(1, -1)
         statistics = torch.var_mean(last, dim=-2, correction=0)  # (N, [rows,] C)

@@ -1,13 +1,17 @@
 """Parameter files: what is wrong is named, with the nearest thing that would be right."""
 
+import json
+
 import pytest
 import yaml
 
 from rdm import params
 from rdm.errors import ParameterError, UsageError
 from rdm.params.dependencies import of_autoencoder, of_latents, of_score
+from rdm.params.files import load_protocols
 from tests.conftest import CI, ROOT
 
+PROTOCOLS = ROOT / "params" / "protocols.yaml"
 VIDEOS = {"source": "videos", "image_size": 16, "train": "x", "labelled": True}
 PHOTOGRAPHS = {"source": "folder", "image_size": 16, "folder": "x"}
 COCO = {"source": "coco", "image_size": 16, "folder": "x", "year": 2014}
@@ -177,6 +181,7 @@ def test_every_shipped_file_is_valid(name):
         ),
         (lambda c: c.update(gpus={"dot": 2}), "gpus: 'dot' is not declared; did you mean 'dit'"),
         (lambda c: c.update(gpus={"dit": 0}), "gpus.dit"),
+        (lambda c: c.update(gpus={"dit": 7}), "is not a multiple of 7; change one"),
         (lambda c: c["sample"]["clips"].update(labels="balanced"), "sample.clips.labels: 'sky', of which .* has none"),
         (
             lambda c: c["tables"]["table2"]["rows"][0]["cells"][0].update(system="dit"),
@@ -252,6 +257,28 @@ def test_every_shipped_file_is_valid(name):
             "'coco30k' deals captions, 'more' has none",
         ),
         (lambda c: c["data"].update(more=COCO | {"year": 2015}), "data.more.*year"),
+        (
+            lambda c: c["sample"].update({"plain-step2": c["sample"]["plain"]}),
+            "sample: 'plain-step2' is the name of a sampler that a figure derives; rename it",
+        ),
+        # the path is the file's, without the names that pydantic gives to the members of unions
+        (lambda c: baseline(c, "dit")["network"].update(widht=3), "yaml: train.baselines.dit.network.widht: unknown"),
+        (lambda c: baseline(c, "dit")["network"].pop("width"), "yaml: train.baselines.dit.network.width: this key is"),
+        (lambda c: baseline(c, "ldm4")["network"].update(heads="x"), "yaml: train.baselines.ldm4.network.heads: input"),
+        (lambda c: c["score"]["images"]["extractor"].update(chanels=3), "yaml: score.images.extractor.chanels: unkn"),
+        (lambda c: c["data"].update(more=VIDEOS | {"seed": 1}), "yaml: data.more: seed would"),
+        (lambda c: c["data"].update(digits={**c["data"]["tiny"], "size": 3}), "yaml: data.digits.size: unknown key"),
+        (lambda c: rows(c)[0].update(rwo="x"), "yaml: tables.table1.rows.0.rwo: unknown key; did you mean 'row'"),
+        (lambda c: c["data"].update({1: c["data"]["tiny"]}), "yaml: data.1: input should be a valid string"),
+        (lambda c: baseline(c, "dit").update({1.5: 3}), "yaml: train.baselines.dit.1.5: keys should be strings"),
+        # keys of the kind that is chosen are suggested; those of another are known
+        (lambda c: baseline(c, "dit")["network"].update(norm_group=3), "norm_group: unknown key; (?!.*norm_groups)"),
+        (lambda c: baseline(c, "ldm4")["network"].update(norm_group=3), "norm_group: unknown key; .*'norm_groups'"),
+        (lambda c: baseline(c, "dit")["network"].update(norm_groups=3), "network.norm_groups: this key does not go"),
+        (
+            lambda c: c["data"].update(digits={"source": "fashion", "image_size": 28, "foldr": "x"}),
+            "data.digits.foldr: unknown key; did you mean 'folder'",
+        ),
     ],
 )
 def test_a_mistake_is_named(write_params, change, message):
@@ -267,6 +294,74 @@ def test_no_file_and_no_yaml(tmp_path):
     broken.write_text("name: [")
     with pytest.raises(ParameterError, match="not valid YAML"):
         params.load(broken)
+
+
+def test_a_key_that_stands_twice_is_named(tmp_path):
+    path = tmp_path / "protocols.yaml"
+    path.write_text("one:\n  samples: 1\n  labels: random\n  'samples': 2\n")
+    with pytest.raises(ParameterError, match="yaml: line 4: the key 'samples' stands in line 2, too; leave one out"):
+        load_protocols(path, ["one"], [])
+    with pytest.raises(ParameterError, match="--set .*: line 1: the key 'k' stands in line 1, too"):
+        load_protocols(PROTOCOLS, ["ci"], ["precision_recall={k: 3, k: 4}"])
+
+
+def test_what_is_merged_may_be_overridden(tmp_path):
+    """Also where what is merged has itself overridden something, before or after it is read."""
+    first = yaml.safe_load(PROTOCOLS.read_text())["ci"]
+    path = tmp_path / "protocols.yaml"
+    rest = "two: &two {<<: *one, samples: 2}\nthree: {samples: 3, <<: *two}\nfour: {<<: [*two, *one], ddof: 0}\n"
+    path.write_text(f"one: &one {json.dumps(first)}\n{rest}")
+    found = load_protocols(path, ["one", "two", "three", "four"], []).values()
+    assert [(protocol.samples, protocol.ddof) for protocol in found] == [(360, 1), (2, 1), (3, 1), (2, 0)]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (b"BigGAN-deep", b"BigGAN\xff", "published.csv: line 2 is not UTF-8; save"),
+        (b"table,architecture,scalability,row", b"table,architecture,scalability,name", "line 1: .* no column 'row'"),
+        (b"table,architecture", b"table;architecture", "line 1: there is no column 'table'; give all of table, archi"),
+        (b",7.36,", b',"7,36",', "line 3: value: '7,36' is no number"),
+        (b",7.36,", b",,", "line 3: value: '' is no number; correct it, or leave the line out"),
+        (b",7.36,", b",nan,", "line 3: value: 'nan' is no number"),
+        (b",7.36,", b",7,36,", "line 3: there are more or fewer cells than columns; quote"),
+        (b",7.36,", b"\n", "line 3: there are more or fewer cells than columns"),
+    ],
+)
+def test_what_is_wrong_with_the_papers_numbers_is_named(write_params, old, new, message):
+    path = write_params()
+    published = path.with_name("published.csv")
+    published.write_bytes(published.read_bytes().replace(old, new, 1))
+    with pytest.raises(ParameterError, match=message):
+        params.load(path)
+
+
+def test_the_papers_numbers_may_start_with_a_byte_order_mark(write_params):
+    path = write_params()
+    published = path.with_name("published.csv")
+    published.write_bytes(b"\xef\xbb\xbf" + published.read_bytes())
+    assert params.load(path).name == "ci"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "change", "message"),
+    [
+        ("ci", "kernel_distance={seed: 1}", "kernel_distance: seed would change nothing with subsets: 0; .* at 2020"),
+        ("ci", "kernel_distance={subset_size: 8}", "kernel_distance: subset_size would change nothing with subsets: 0"),
+        ("clean_fid", "kernel_distance.subsets=0", "kernel_distance: seed would change nothing"),
+        ("ci_clips", "clips.seed=1", "clips: seed would change nothing where nothing is random"),
+        ("ci", "extractor=i3d", "ci, extractor=i3d: clips belong to extractor"),  # no key: it is about several
+    ],
+)
+def test_a_protocol_that_makes_no_sense_is_refused(protocol, change, message):
+    with pytest.raises(ParameterError, match=message):
+        load_protocols(PROTOCOLS, [protocol], [change])
+
+
+@pytest.mark.parametrize("change", ["clips.samples.offset=random", "clips.reference.videos=random"])
+def test_a_seed_of_what_is_random_is_taken(change):
+    [protocol] = load_protocols(PROTOCOLS, ["ci_clips"], [change, "clips.seed=1"]).values()
+    assert protocol.clips.seed == 1
 
 
 def test_a_gated_system_gets_an_ungated_twin(experiment):

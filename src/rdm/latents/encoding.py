@@ -17,6 +17,7 @@ from tqdm import tqdm
 from rdm.ahead import ahead
 from rdm.data.stage import Dataset
 from rdm.distributed import PATIENCE, joined, own_pieces, wait_for_all
+from rdm.errors import RdmError
 from rdm.latents.codec import LatentCodec
 from rdm.parts import items_in
 from rdm.progress import progress
@@ -81,8 +82,8 @@ def _frames(shape: Sequence[int]) -> int:
     return shape[0] if len(shape) == 4 else 1
 
 
-def statistics(shards: list[Path]) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation per channel over all items, in float64."""
+def statistics(shards: list[Path]) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation per channel over all items, in float64. Raises RdmError for a constant channel."""
     pixels, total, squares = 0, torch.zeros(()), torch.zeros(())
     for path in shards:
         latents = load_file(path)["latents"]
@@ -91,4 +92,7 @@ def statistics(shards: list[Path]) -> tuple[Tensor, Tensor]:
         total = total + latents.double().sum(others)
         squares = squares + latents.double().square().sum(others)
     mean = total / pixels
-    return mean, (squares / pixels - mean.square()).sqrt()
+    variance = squares / pixels - mean.square()
+    if constant := (variance <= 0).nonzero().flatten().tolist():
+        raise RdmError(f"Channel {constant[0]} of the latents is constant; train the autoencoder for more steps.")
+    return mean.tolist(), variance.sqrt().tolist()

@@ -15,6 +15,7 @@ from torch import Tensor
 from rdm.progress import progress
 
 HELD = 0.5  # of a GPU's free memory, which latents may take
+HELD_AT_ONCE = 1024  # items that are on their way there, several times over
 
 
 class MappedLatents:
@@ -74,8 +75,10 @@ class MappedLatents:
         held = torch.empty(self.shape, dtype=torch.from_numpy(self._read).dtype, device=device)
         with progress("latents", len(self)) as bar:
             for start, view in zip(self._starts.tolist(), self._views, strict=False):
-                held[start : start + len(view)] = there._normalise(torch.from_numpy(view).to(device))
-                bar.update(len(view))
+                for first in range(0, len(view), HELD_AT_ONCE):
+                    some = torch.from_numpy(view[first : first + HELD_AT_ONCE])
+                    held[start + first : start + first + len(some)] = there._normalise(some.to(device))
+                    bar.update(len(some))
         return held
 
     def _normalise(self, stored: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,18 +77,19 @@ def run(experiment: Experiment, name: str, overwrite: bool = False) -> Path:
         return folder
     with build(folder, recipe) as (scratch, facts):
         shards = encode_shards(codec, images, mirror, state, folder.parent)
-        mean, std = statistics(shards)
         for shard in shards:
             share_file(shard, scratch)
         if isinstance(parameters, PublishedAutoencoder):
-            mean, std = torch.zeros_like(mean), torch.full_like(std, 1 / parameters.scale)
+            mean, std = [0.0] * parameters.latent_channels, [1 / parameters.scale] * parameters.latent_channels
+        else:
+            mean, std = statistics(shards)
         facts |= {
             "kind": "pre-quantised" if parameters.codebook_size else "moments",
             "items": len(images.labels) * (2 if mirror else 1),
             "classes": len(images.classes),
             "shape": codec.latent_shape(images.images.shape[1:]),
-            "mean": mean[: parameters.latent_channels].tolist(),
-            "std": std[: parameters.latent_channels].tolist(),
+            "mean": mean,
+            "std": std,
             "data": {key: images.artefact.facts[key] for key in ("origin", "licence")},
         }
     shutil.rmtree(state.parent, ignore_errors=True)  # those of earlier recipes, too
@@ -108,14 +110,18 @@ def _facts_of_pixels(images: data.Dataset, mirror: bool) -> dict[str, Any]:
     }
 
 
-def read_manifest(experiment: Experiment, name: str) -> Artefact:
-    """The latents' manifest, verified."""
-    return read(paths.latents(experiment.latents[name].data, name), make_latents(name), of_latents(experiment, name))
+def read_manifest(experiment: Experiment, name: str, only: Collection[str] | None = ()) -> Artefact:
+    """The latents' manifest, without the files, hundreds of gigabytes at scale; of these `only` some (None: all)."""
+    folder = paths.latents(experiment.latents[name].data, name)
+    return read(folder, make_latents(name), of_latents(experiment, name), only)
 
 
 def load(experiment: Experiment, name: str) -> Latents:
-    """All latents of a data set, normalised when they are drawn; pixels are in memory."""
-    artefact, parameters = read_manifest(experiment, name), experiment.autoencoder(name)
+    """All latents of a data set, normalised when they are drawn; pixels are in memory.
+
+    Of several processes the first one verifies the files.
+    """
+    artefact, parameters = read_manifest(experiment, name, None if is_first() else ()), experiment.autoencoder(name)
     if isinstance(parameters, Pixels):
         return _load_pixels(data.load(experiment, parameters.data, "train"), artefact, name, parameters.mirror)
     shards, labels, items = open_shards(artefact.folder)

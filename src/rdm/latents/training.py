@@ -68,7 +68,7 @@ def fit(parameters: Autoencoder, images: Any, device: torch.device) -> VQModel:
     with progress("autoencoder", parameters.steps) as bar:
         for step in range(parameters.steps):
             items = batch_items(parameters.seed, step, parameters.batch, len(images)).numpy()
-            pixels = to_pixels(images[items]).to(device)
+            pixels = to_pixels(images[items], device)
             if step == 0:
                 _codebook_from_data(autoencoder, images, parameters.seed)
             decoded = autoencoder(pixels)
@@ -86,7 +86,7 @@ def _codebook_from_data(autoencoder: VQModel, images: Any, seed: int) -> None:
     """Start the codebook at encoded pixels: far from the data, most of its entries would never be used."""
     codebook: Tensor = autoencoder.quantize.embedding.weight
     order = torch.randperm(len(images), generator=generator(seed, "codebook images"))[:256].sort().values
-    pixels = to_pixels(images[order.numpy()]).to(codebook.device)
+    pixels = to_pixels(images[order.numpy()], codebook.device)
     latents = autoencoder.encode(pixels).latents.permute(0, 2, 3, 1).flatten(0, 2)
     chosen = torch.randint(len(latents), (len(codebook),), generator=generator(seed, "codebook"))
     codebook.copy_(latents[chosen.to(latents.device)])
@@ -97,6 +97,6 @@ def mean_squared_error(autoencoder: Network, images: Any, device: torch.device) 
     """Reconstruction error over uint8 images, on pixels in [-1, 1]."""
     total = 0.0
     for start in range(0, len(images), 100):
-        pixels = to_pixels(images[start : start + 100]).to(device)
+        pixels = to_pixels(images[start : start + 100], device)
         total += float((autoencoder(pixels).sample - pixels).square().mean((1, 2, 3)).sum())
     return total / len(images)

@@ -14,6 +14,7 @@ from rdm.params import schema
 
 NETWORK, AVERAGED = "model.diffusion_model.", "model_ema."
 LABELS = "cond_stage_model.embedding.weight"
+NORM_GROUPS = 32  # at every size
 AUTOENCODER = "first_stage_model."  # imported by rdm.latents.official
 SCHEDULE = {  # tables that follow from the betas, and weights of the loss
     *("betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod", "sqrt_one_minus_alphas_cumprod"),
@@ -74,7 +75,8 @@ def _sizes(file: Path, theirs: Tensors, labels: torch.Size, heads: tuple[int, ..
     layers = halvings[0] - 1 if halvings else blocks - 1
     first = range(1, blocks, layers + 1)  # the first residual block of each resolution
     channels = tuple(len(theirs.get(f"input_blocks.{number}.0.out_layers.3.bias", ())) for number in first)
-    if len(labels) != 2 or labels[1] != TOKEN or 0 in channels or blocks != len(channels) * (layers + 1):
+    unlike = 0 in channels or any(c % NORM_GROUPS for c in channels) or blocks != len(channels) * (layers + 1)
+    if len(labels) != 2 or labels[1] != TOKEN or unlike:
         raise UsageError(f"{file}: its blocks are not those of a class-conditional LDM; give an official checkpoint.")
     if len(heads) != len(channels) or any(number < 1 or c % number for number, c in zip(heads, channels, strict=False)):
         raise UsageError(
@@ -85,7 +87,7 @@ def _sizes(file: Path, theirs: Tensors, labels: torch.Size, heads: tuple[int, ..
         kind="unet",
         block_channels=channels,
         layers_per_block=layers,
-        norm_groups=32,  # theirs at every size
+        norm_groups=NORM_GROUPS,
         attention=tuple(f"input_blocks.{number}.1.norm.weight" in theirs for number in first),
         heads=heads,
         label="cross",

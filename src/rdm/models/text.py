@@ -56,15 +56,23 @@ class FrozenText(nn.Module):
         return torch.cat(rows)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
-    @torch.no_grad()
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens (B, length) -> hidden states (B, length, width), and which are of a token, bool (B, length)."""
+        """Tokens (B, length) -> hidden states (B, length, width), and which are of a token, bool (B, length).
+
+        Sampling asks for the same at every step. In training they never are, and to look would be to wait for a GPU.
+        """
         is_token = tokens >= 0
+        if torch.is_grad_enabled():
+            return self._encode(tokens, is_token), is_token
         if self._last is None or not torch.equal(self._last[0], tokens):
-            [encoder] = self._held
-            hidden = encoder(tokens.clamp(min=0), attention_mask=is_token.long()).last_hidden_state
-            self._last = tokens.clone(), hidden
+            self._last = tokens.clone(), self._encode(tokens, is_token)
         return self._last[1], is_token
+
+    @torch.no_grad()
+    def _encode(self, tokens: Tensor, is_token: Tensor) -> Tensor:
+        [encoder] = self._held
+        hidden: Tensor = encoder(tokens.clamp(min=0), attention_mask=is_token.long()).last_hidden_state
+        return hidden
 
     def _apply(self, fn: Any, recurse: bool = True) -> FrozenText:
         """Move the encoder to where the network goes."""

@@ -52,8 +52,11 @@ def check_systems(experiment: Experiment) -> None:
 def _check_gpus(experiment: Experiment) -> None:
     """They are given to declared systems that are trained; twins have theirs from these."""
     entries = {**experiment.train.baselines, **experiment.train.gated}
-    for name in experiment.gpus:
-        declared("gpus", name, [name for name, entry in entries.items() if isinstance(entry, Optimisation)])
+    trained = {name: entry.batch for name, entry in entries.items() if isinstance(entry, Optimisation)}
+    for name, count in experiment.gpus.items():
+        declared("gpus", name, list(trained))
+        if trained[name] % count:
+            raise ParameterError(f"gpus.{name}: its batch of {trained[name]} is not a multiple of {count}; change one.")
 
 
 def _check_latents(experiment: Experiment) -> None:
@@ -126,6 +129,11 @@ def _check_optimisation(experiment: Experiment, name: str, entry: Optimisation) 
         raise ParameterError(
             f"train: {name}.gates.supervision.exact differentiates twice, which neither compiled blocks nor "
             "checkpointing can; leave out performance.compile and checkpointing, or exact."
+        )
+    if gates is not None and gates.unit == "branch" and experiment.performance.compile:
+        raise ParameterError(
+            f"train: {name}.gates.unit: the state between the branches of a compiled block is not recorded; take unit: "
+            "block, or leave out performance.compile."
         )
     if entry.label_dropout and not has_null_label(experiment.baseline(name)):
         raise ParameterError(f"train: {name}.label_dropout: network.null_label is false; set it to 0.")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import ValidationError
@@ -25,10 +27,29 @@ PLACES = (Path(__file__).parent, Path(__file__).parents[3] / "params")
 OWN_PROTOCOLS = next(
     (p for place in PLACES if (p := place / "protocols.yaml").is_file()), Path("params/protocols.yaml")
 )
-
-
+# what is read of published.csv
+COLUMNS = ("table", "architecture", "row", "column", "value", "origin", "remark")
+UNLIKE = "<unlike>"  # as csv names the cells that a line has too many, and the content of those that it lacks
+# problems with a key that is not there, or that pydantic writes in another way than the file does
+ABSENT = ("missing", "invalid_key", "extra_forbidden")
 # the same loader in C, eight times as fast, where PyYAML was built with it
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class OneOfEach(LOADER):  # type: ignore[misc, valid-type]
+    """The loader, to which a key that stands twice in one mapping is an error: of two values one would be lost."""
+
+    def flatten_mapping(self, node: Any) -> None:
+        """Bring in what `<<` names, whose keys may be there already. It is called again for what is brought in."""
+        lines: dict[tuple[str, str], int] = {}
+        own = [] if hasattr(node, "flat") else [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key in own:
+            line, other = key.start_mark.line + 1, lines.get((key.tag, key.value))
+            if other:
+                raise ParameterError(f"line {line}: the key {key.value!r} stands in line {other}, too; leave one out.")
+            lines[key.tag, key.value] = line
+        node.flat = True
+        super().flatten_mapping(node)
 
 
 def load(path: str | Path) -> Experiment:
@@ -96,7 +117,7 @@ def _change(content: dict[str, Any], change: str) -> None:
     if not equals or last not in content:
         raise ParameterError(f"--set {change}: give KEY=VALUE; {nearest(last, content)}")
     try:
-        content[last] = yaml.safe_load(text)
+        content[last] = _parse(text, f"--set {change}")
     except yaml.YAMLError:
         raise ParameterError(f"--set {change}: {text!r} is not a value; write it as in protocols.yaml.") from None
 
@@ -132,12 +153,37 @@ def _check_row(name: str, known: set[str], where: str) -> None:
 
 
 def _published_rows(published: Path) -> dict[str, set[str]]:
-    """The names of the rows of each table of the paper's."""
+    """The names of the rows of each table of the paper's. Raises ParameterError for a file that could not be read."""
     if not published.is_file():
         raise UsageError(f"{published} is not there; the paper's numbers belong beside the parameter file.")
-    with published.open(encoding="utf-8", newline="") as stream:
-        lines = list(csv.DictReader(stream))
-    return {table: {line["row"] for line in lines if line["table"] == table} for table in ("table1", "table2")}
+    try:
+        text = published.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ParameterError(f"{published}: line {line} is not UTF-8; save the file in this encoding.") from None
+    reader = csv.DictReader(io.StringIO(text), restkey=UNLIKE, restval=UNLIKE)
+    for column in COLUMNS:
+        if column not in (reader.fieldnames or ()):
+            raise ParameterError(
+                f"{published}: line 1: there is no column {column!r}; give all of {', '.join(COLUMNS)}."
+            )
+    rows: dict[str, set[str]] = {"table1": set(), "table2": set()}
+    for cells in reader:
+        if UNLIKE in cells or UNLIKE in cells.values():
+            where = f"{published}: line {reader.line_num}"
+            raise ParameterError(f"{where}: there are more or fewer cells than columns; quote what holds a comma.")
+        if not _is_number(cells["value"]):
+            where = f"{published}: line {reader.line_num}: value"
+            raise ParameterError(f"{where}: {cells['value']!r} is no number; correct it, or leave the line out.")
+        rows.setdefault(cells["table"], set()).add(cells["row"])
+    return rows
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -146,7 +192,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             f"There is no parameter file {str(path)!r}; copy one from params/, or name another with --params."
         )
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER)
+        content = _parse(path.read_text(encoding="utf-8"), str(path))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ParameterError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
@@ -154,39 +200,69 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
+def _parse(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, Loader=OneOfEach)
+    except ParameterError as error:
+        raise ParameterError(f"{where}: {error}") from None
+
+
 def validated(model: type[Model], content: dict[str, Any], where: str) -> Model:
     """`content` as a typed object. Raises ParameterError in one sentence, with the nearest known key."""
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        problems = "; ".join(_explain(model, item) for item in error.errors())
+        problems = "; ".join(_explain(model, content, item) for item in error.errors())
         raise ParameterError(f"{where}: {problems}") from None
 
 
-def _explain(model: type[Section], problem: Any) -> str:
+def _explain(model: type[Section], content: Any, problem: Any) -> str:
     """One pydantic problem as `path.to.key: what is wrong`."""
-    location = [str(part) for part in problem["loc"] if not str(part).startswith("<")]  # which of two sections it is
-    key = ".".join(location)
+    location = _location(content, problem)
+    key = f"{'.'.join(location)}: " if location else ""
     if problem["type"] == "extra_forbidden":
-        known = _known_keys(model, location[:-1])
-        if location[-1] in known:
-            return f"{key}: this key does not go with the others that stand there"
-        return f"{key}: unknown key; {nearest(location[-1], known)}"
+        sections = _sections_at(model, location[:-1])
+        if location[-1] in _keys(sections):
+            return f"{key}this key does not go with the others that stand there"
+        # before the key stands the kind of its section, where there are several
+        chosen = [section for section in sections if _kinds(section) & {*problem["loc"][-2:-1]}]
+        return f"{key}unknown key; {nearest(location[-1], _keys(chosen or sections))}"
     if problem["type"] == "missing":
-        return f"{key}: this key is missing"
+        return f"{key}this key is missing"
     if problem["type"] == "value_error":  # our own words
-        return f"{key}: {problem['ctx']['error']}"
-    return f"{key}: {problem['msg'].lower()} (it is {problem['input']!r})"
+        return f"{key}{problem['ctx']['error']}"
+    return f"{key}{problem['msg'].lower()} (it is {problem['input']!r})"
 
 
-def _known_keys(model: type[Section], location: list[str]) -> set[str]:
-    """The keys allowed at `location`, found by walking the model's annotations."""
+def _location(content: Any, problem: Any) -> list[str]:
+    """The keys that lead to a problem: pydantic's, without its names for the members of unions."""
+    location, last = [], len(problem["loc"]) - 1
+    for position, part in enumerate(problem["loc"]):
+        there = part in content if isinstance(content, dict) else isinstance(content, list) and isinstance(part, int)
+        if there or (position == last and problem["type"] in ABSENT):
+            location.append(str(part))
+        content = content[part] if there else content
+    return location
+
+
+def _sections_at(model: type[Section], location: list[str]) -> list[Any]:
+    """The sections that may stand at `location`, found by walking the model's annotations."""
     candidates: list[Any] = [model]
     for part in location:
         fields = [c.model_fields[part].annotation for c in candidates if part in getattr(c, "model_fields", {})]
         # a dict's values, a union's members and a tuple's items stand one step further down
         candidates = [leaf for annotation in fields for leaf in _sections_in(annotation)] or candidates
-    return {name for c in candidates for name in c.model_fields}
+    return candidates
+
+
+def _keys(sections: list[Any]) -> set[str]:
+    return {name for section in sections for name in section.model_fields}
+
+
+def _kinds(section: Any) -> set[str]:
+    """The values of `kind` or `source` by which a section is chosen."""
+    fields = [section.model_fields[key] for key in ("kind", "source") if key in section.model_fields]
+    return {kind for field in fields for kind in get_args(field.annotation)}
 
 
 def _sections_in(annotation: Any) -> list[type[Section]]:

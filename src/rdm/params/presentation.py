@@ -210,6 +210,9 @@ def _check_curves(experiment: Experiment) -> None:
             f"figures.figure6.base: {sixth.base!r} is cooled down at its end, so its earlier steps could not be "
             "compared with it; take one of a constant rate."
         )
+    for name in {sixth.at(step) for step in sixth.steps} - {sixth.sampler} if sixth is not None else ():
+        if name in experiment.sample:
+            raise ParameterError(f"sample: {name!r} is the name of a sampler that a figure derives; rename it.")
     names = {**experiment.train.baselines, **experiment.train.gated}
     for name in experiment.figure_systems("figure6") + experiment.figure_systems("figure7"):
         if name in names:

@@ -49,6 +49,15 @@ class KernelRule(Section):
     subset_size: Annotated[int, Field(ge=2)] = 1000
     seed: Seed = 2020
 
+    @model_validator(mode="after")
+    def all_pairs_are_not_drawn(self) -> KernelRule:
+        """What would change nothing is refused."""
+        for key in ("subset_size", "seed"):
+            default = KernelRule.model_fields[key].default
+            if self.subsets == 0 and getattr(self, key) != default:
+                raise ValueError(f"{key} would change nothing with subsets: 0; leave it out, or at {default}")
+        return self
+
 
 class ClipRule(Section):
     """Which frames of which videos of one side."""
@@ -67,6 +76,14 @@ class Clips(Section):
     samples: ClipRule
     seed: Seed = 0  # of random offsets and orders
     as_frames: bool = False  # every frame is scored by itself, as an image
+
+    @model_validator(mode="after")
+    def seed_of_what_is_random(self) -> Clips:
+        """What would change nothing is refused."""
+        rules = (self.reference, self.samples)
+        if self.seed and not any("random" in (rule.offset, rule.videos) for rule in rules):
+            raise ValueError("seed would change nothing where nothing is random; leave it out, or at 0")
+        return self
 
 
 class Protocol(Section):

@@ -22,7 +22,7 @@ from rdm.latents.codec import LatentCodec
 from rdm.models.adm import NoisyClassifier
 from rdm.models.published import load_classifier
 from rdm.params import Experiment
-from rdm.params.dependencies import make_sample, make_train, of_sample
+from rdm.params.dependencies import make_sample, make_train, of_sample, of_train
 from rdm.params.performance import Precision
 from rdm.params.sampler import Sampler
 from rdm.params.schema import Diffusion
@@ -30,7 +30,7 @@ from rdm.parts import Part, items_in
 from rdm.performance import compile_blocks, in_precision, lay_out
 from rdm.progress import is_first, progress
 from rdm.provenance.files import require_disk, share_file, whole_file
-from rdm.provenance.manifest import Input, Recipe, build, check_input, is_current
+from rdm.provenance.manifest import Input, Recipe, build, check_input, is_current, read
 from rdm.runtime import prepare
 from rdm.sample.dealing import deal_captions, deal_labels
 from rdm.train import conditioning
@@ -113,23 +113,21 @@ def run(experiment: Experiment, name: str, overwrite: bool = False, part: Part |
     samplers = experiment.samplers_of(system)
     if not samplers:
         raise UsageError(f"No table or figure samples {name!r}; add a row to tables.")
+    recipes = {sampler: _recipe(experiment, name, sampler) for sampler in samplers}
+    states = {sampler: paths.sample_state(name, sampler, recipe.digest) for sampler, recipe in recipes.items()}
+    folders = {sampler: paths.sample(name, sampler) for sampler in samplers}
+    missing = [s for s in samplers if not is_current(folders[s], recipes[s], make_sample(name), overwrite)]
+    made = list((states if part else folders).values())
+    if not missing:
+        return made
     device = prepare(experiment)
-    folders = []
     with joined(CPU, PATIENCE):  # nothing that a GPU holds is exchanged
-        for sampler in samplers:
-            drawing = prepare_drawing(experiment, name, sampler, device)
-            inputs = {"train": drawing.trained.artefact.as_input}
-            if drawing.sampler.classifier is not None:
-                inputs["classifier"] = Input.of_file(published_file(Path(drawing.sampler.classifier.weights)))
-            recipe = Recipe("sample", of_sample(experiment, name, sampler), inputs)
-            folder, shards = paths.sample(name, sampler), paths.sample_state(name, sampler, recipe.digest)
-            folders.append(shards if part else folder)
-            if is_current(folder, recipe, make_sample(name), overwrite):
-                continue
+        for sampler in missing:
+            drawing, shards = prepare_drawing(experiment, name, sampler, device), states[sampler]
             if part or not is_first():
                 _draw_shards(drawing, shards, part or WHOLE)
                 continue
-            with build(folder, recipe) as (scratch, facts):
+            with build(folders[sampler], recipes[sampler]) as (scratch, facts):
                 for shard in _draw_shards(drawing, shards, WHOLE):
                     share_file(shard, scratch)
                 nfe = drawing.sampler.network_calls
@@ -137,7 +135,16 @@ def run(experiment: Experiment, name: str, overwrite: bool = False, part: Part |
                 if len(drawing.trained.latent_shape) == 4:
                     _write_previews(name, sampler, shards)
             shutil.rmtree(shards.parent, ignore_errors=True)  # those of earlier recipes, too
-    return folders
+    return made
+
+
+def _recipe(experiment: Experiment, name: str, sampler: str) -> Recipe:
+    """What samples are made of. That the run is whole is seen when it is loaded, if there is something to draw."""
+    inputs = {"train": read(paths.train(name), make_train(name), of_train(experiment, name), only=()).as_input}
+    classifier = experiment.samplers[sampler].classifier
+    if classifier is not None:
+        inputs["classifier"] = Input.of_file(published_file(Path(classifier.weights)))
+    return Recipe("sample", of_sample(experiment, name, sampler), inputs)
 
 
 def _write_previews(name: str, sampler: str, shards: Path) -> None:

@@ -8,7 +8,7 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -164,7 +164,7 @@ def _step(state: TrainingState, job: Job, process: DDIMScheduler, data: Items) -
     with _watched(state.model, supervision) as states:
         loss = training_loss(model, process, *draw_batch(job, data, step))
     state.optimiser.zero_grad()
-    term = _backward(state.model, loss, states, supervision)
+    term = _backward(loss, states, supervision, state.model.parameters())
     if optimisation.gradient_clip is not None:
         torch.nn.utils.clip_grad_norm_(state.model.parameters(), optimisation.gradient_clip)
     if states and supervision and job.gates:
@@ -199,15 +199,20 @@ def _watched(model: nn.Module, supervision: Supervision | None) -> Iterator[Stat
         yield states
 
 
-def _backward(model: nn.Module, loss: Tensor, states: States | None, supervision: Supervision | None) -> list[Tensor]:
-    """The gradients of the loss, and (returned) of the supervision on every gate, over the batches of all processes."""
+def _backward(
+    loss: Tensor, states: States | None, supervision: Supervision | None, averaged: Iterable[nn.Parameter]
+) -> list[Tensor]:
+    """The gradients of the loss, and (returned) of the supervision on every gate.
+
+    averaged: the parameters whose gradients are those of the batches of all processes, as the returned ones are.
+    """
     term: list[Tensor] = []
     if states is not None and supervision is not None and supervision.exact:
         term = exact_gradients(states, loss, supervision)
     loss.backward()
     if states is not None and supervision is not None and not supervision.exact:
         term = gradients(states, supervision)
-    average([parameter.grad for parameter in model.parameters()])
+    average([parameter.grad for parameter in averaged])
     average([*term, loss])
     return term
 
@@ -259,11 +264,11 @@ def _probe(model: nn.Module, job: Job, process: DDIMScheduler, data: Items) -> d
     model.zero_grad()
     with _watched(model, supervision) as states:
         loss = training_loss(in_precision(model, job.performance.train, data.latents.device), process, *batch)
-    term = _backward(model, loss, states, supervision)
+    term = _backward(loss, states, supervision, gate_parameters(model))
     assert states is not None
-    profile = states.profile()
+    profile = states.profile().tolist()
     line = {
-        "sensitivity": [round(value, 6) for value in profile.tolist()] if bool(profile.isfinite().all()) else None,
+        "sensitivity": [float(f"{r:.6g}") for r in profile] if all(map(math.isfinite, profile)) else None,
         "supervised_share": round(float(share(states, supervision)), 6),
         "supervision_to_loss": float(f"{relative_size(states, term, supervision):.4g}") if term else None,
     }
