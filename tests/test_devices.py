@@ -110,6 +110,30 @@ def test_several_are_taken_together_or_not_at_all(machine, tmp_path):
     another.communicate()
 
 
+def test_no_more_is_locked_than_is_needed(machine, monkeypatch, tmp_path):
+    """Another process that asks at the same instant finds the others free."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    lock, locked = devices._lock, []
+    monkeypatch.setattr(devices, "_lock", lambda path: locked.append(path.name) or lock(path))
+    devices.claim_gpus(2)
+    assert locked == ["rdm-gpu-0.lock", "rdm-gpu-1.lock"]
+
+
+def test_too_few_are_left_to_others(machine, monkeypatch, tmp_path):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    held = [devices._lock(tmp_path / f"rdm-gpu-{name}.lock") for name in "02"]
+
+    def others_turn(_):
+        held.extend(devices._lock(tmp_path / f"rdm-gpu-{name}.lock") for name in "13")
+        for lock in held:
+            lock.close()
+
+    monkeypatch.setattr(devices.time, "sleep", others_turn)
+    devices.claim_gpus(3)
+    assert len(held) == 4
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1,2"
+
+
 def test_gpus_that_are_handed_out_are_left_alone(machine, monkeypatch):
     machine(4)
     for name in devices.ASSIGNED:

@@ -26,6 +26,7 @@ class Handler(BaseHTTPRequestHandler):
     asked: ClassVar[list] = []
     limit = None
     resumes = True
+    tells_length = True
     content = CONTENT
 
     def do_GET(self):
@@ -42,7 +43,8 @@ class Handler(BaseHTTPRequestHandler):
             self.end_headers()
             return
         self.send_response(206 if first else 200)
-        self.send_header("Content-Length", str(len(self.content) - first))
+        if self.tells_length:
+            self.send_header("Content-Length", str(len(self.content) - first))
         self.end_headers()
         self.wfile.write(self.content[first : first + self.limit if self.limit else None])
 
@@ -86,6 +88,22 @@ def test_half_a_download_is_gone_on_with(server, tmp_path, resumes):
     assert (tmp_path / "file.pt").read_bytes() == CONTENT
     assert handler.asked == [None, f"bytes={have}-"]
     assert not (tmp_path / "file.pt.part").exists()
+
+
+@pytest.mark.parametrize("have", [0, 1000])
+def test_a_server_that_does_not_say_how_much_comes(server, tmp_path, have):
+    url, handler = server
+    handler.tells_length = False
+    (tmp_path / "file.pt.part").write_bytes(CONTENT[:have])
+    assert downloads.fetch(url, tmp_path / "file.pt", None) == DIGEST
+
+
+def test_an_empty_record_is_none(server, tmp_path):
+    """As a full disk once left it."""
+    url, _ = server
+    (tmp_path / "file.pt.sha256").touch()
+    assert downloads.fetch(url, tmp_path / "file.pt", None) == DIGEST
+    assert (tmp_path / "file.pt.sha256").read_text() == f"{DIGEST}  file.pt\n"
 
 
 def test_a_part_that_is_whole_is_taken(server, tmp_path):

@@ -9,8 +9,9 @@ import torch
 from rdm.runtime import choose_device
 
 PROGRAM = """
-import resource, torch
+import ctypes, resource, torch
 from rdm.runtime import keep_memory
+ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: pages of 4 KiB, whatever the machine prefers
 {call}
 faults = []
 for _ in range(10):

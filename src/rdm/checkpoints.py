@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
+from torch.serialization import MAGIC_NUMBER, get_unsafe_globals_in_checkpoint, safe_globals
 
 from rdm.errors import UsageError
 
 Tensors = dict[str, Tensor]
+OLD = pickle.dumps(MAGIC_NUMBER, protocol=2)  # how files begin that torch wrote before it zipped them, in 1.6
 AVERAGED_FIRST = ("ema", "state_dict", "model")  # the sets of tensors that a file may hold beside each other
 
 
@@ -29,7 +30,12 @@ def read_tensors(file: Path) -> Tensors:
 
     Raises UsageError if it cannot be read, or holds no tensors by name.
     """
-    published_file(file)
+    with published_file(file).open("rb") as stream:
+        if stream.read(len(OLD)) == OLD:
+            raise UsageError(
+                f"{file} has torch's format of before 1.6, which is not read; load it with torch, and save its tensors "
+                "again, with a present torch or as safetensors."
+            )
     try:
         content: Any = load_file(file) if file.suffix == ".safetensors" else _read_pickled(file)
     except pickle.UnpicklingError:
@@ -58,7 +64,9 @@ def _read_pickled(file: Path) -> Any:
 
 
 def published_file(file: Path) -> Path:
-    """The file itself. Raises UsageError if it is not there."""
+    """The file itself. Raises UsageError if it is not there, or is none."""
+    if file.is_dir():
+        raise UsageError(f"{file} is a folder; name the checkpoint in it.")
     if not file.is_file():
         raise UsageError(f"{file} is not there; `rdm models fetch` lists what is published, and downloads it.")
     return file

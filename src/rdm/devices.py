@@ -5,10 +5,12 @@ Snakemake counts GPUs and does not hand them out, so the processes agree among t
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -48,25 +50,33 @@ def claim_gpus(count: int = 1) -> None:
         raise UsageError(f"{count} GPUs are asked for, and there are {len(names)}; ask for fewer.")
     if _held or len(names) <= count or handed_out():
         return
-    folder = Path(os.environ.get("RDM_LOCK_DIR") or tempfile.gettempdir())
     told = False
     while True:
-        locks = {name: lock for name in names if (lock := _lock(folder / f"rdm-gpu-{name}.lock"))}
-        taken = list(locks)[:count]
+        taken = dict(itertools.islice(_lock_free(names), count))
         if len(taken) == count:
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(taken)
-            _held.extend(locks[name] for name in taken)
-            return  # the locks of the others are closed, and free again
+            _held.extend(taken.values())
+            return
+        for lock in taken.values():
+            lock.close()
         if not told:
             print(f"Waiting for {count} of {len(names)} GPUs: others hold them.", file=sys.stderr)
             told = True
-        del locks
         time.sleep(1)
 
 
 def handed_out() -> bool:
     """Whether a cluster or torchrun has chosen this process's GPUs."""
     return any(name in os.environ for name in ASSIGNED)
+
+
+def _lock_free(names: list[str]) -> Iterator[tuple[str, IO[str]]]:
+    """The GPUs that nobody holds, with their locks; each is locked when it is asked for."""
+    folder = Path(os.environ.get("RDM_LOCK_DIR") or tempfile.gettempdir())
+    for name in names:
+        lock = _lock(folder / f"rdm-gpu-{name}.lock")
+        if lock is not None:
+            yield name, lock
 
 
 def _lock(path: Path) -> IO[str] | None:

@@ -147,7 +147,7 @@ def test_docker_runs_a_command(machine, daemon, tmp_path):
     host = asked["HostConfig"]
     assert set(host["Binds"]) == {f"{folder}:{folder}:rw" for folder in (ROOT, tmp_path / "here", weights)}
     assert host["ReadonlyRootfs"] is True
-    assert host["Tmpfs"] == {"/tmp": ""}
+    assert host["Tmpfs"] == {"/tmp": "exec"}
     assert not host["DeviceRequests"]
     assert daemon.removed == 1
 

@@ -91,7 +91,7 @@ def test_parts_of_a_split_archive_are_those_that_were_published(small, monkeypat
 
 
 def test_another_file_than_was_published_is_not_kept(small, monkeypatch):
-    monkeypatch.setattr(downloads._Resuming, "__call__", lambda _, url, file, __: Path(file).write_bytes(b"another"))
+    monkeypatch.setattr(downloads, "_download", lambda url, target: target.write_bytes(b"another"))
     found = rdm("datasets", "fetch", "taichi-hd", params=None)
     assert found.exit_code == 1
     _, sentence = found.stderr.splitlines()
@@ -128,8 +128,9 @@ def test_fetching_what_is_there_verifies_it(small):
     assert less.stderr.endswith("Error: data/imagenet/val has 3 files, imagenet has 4; unpack it anew.\n")
 
 
-def test_archives_are_compared_with_their_digests(small, monkeypatch):
-    """Those that are read without unpacking."""
+@pytest.fixture
+def archives(small, monkeypatch):
+    """ImageNet's archives in small: the content of each by name."""
     content = {name: name.encode() for name in (*imagenet.ARCHIVES.values(), imagenet.DEVKIT)}
     known = [
         published.Archive(name, hashlib.md5(data, usedforsecurity=False).hexdigest(), len(data), 3)
@@ -139,6 +140,12 @@ def test_archives_are_compared_with_their_digests(small, monkeypatch):
     monkeypatch.setitem(published.DATASETS, "imagenet", replace(published.DATASETS["imagenet"], archives=tuple(known)))
     for name, data in content.items():
         (small / name).write_bytes(data)
+    return content
+
+
+def test_archives_are_compared_with_their_digests(small, archives):
+    """Those that are read without unpacking."""
+    content = archives
     assert [row["folder"] for row in json.loads(verify("--json").output)] == [f"data/imagenet/{n}" for n in content]
     for name, data in content.items():
         (small / name).write_bytes(data[:-1] + b"!")
@@ -151,6 +158,13 @@ def test_archives_are_compared_with_their_digests(small, monkeypatch):
     fails(verify(), 1, f"{imagenet.DEVKIT} is not there; `rdm datasets fetch imagenet` says where it is from")
     (small / imagenet.SYNSETS).touch()
     assert verify().exit_code == 0
+
+
+def test_all_archives_are_there_before_one_is_read(small, archives, monkeypatch):
+    monkeypatch.setattr(fetching.hashlib, "md5", lambda **_: pytest.fail("one was read"))
+    (small / imagenet.ARCHIVES["val"]).unlink()
+    fails(verify(), 1, f"{imagenet.ARCHIVES['val']} is not there; `rdm datasets fetch imagenet` says where it is from")
+    assert rdm("datasets", "fetch", "imagenet", params=None).stdout == "1. put it to data/imagenet/train\n"
 
 
 @pytest.fixture
@@ -187,6 +201,18 @@ def test_photographs_that_lie_in_one_folder(coco, monkeypatch):
     fails(rdm("datasets", "verify", "coco2014", params=None), 1, "val2014 has 2 .jpg files, coco2014 has 1")
 
 
+def test_what_is_there_in_part_is_fetched(coco, monkeypatch):
+    """Beside another year's; and where only some of it is unpacked."""
+    asked = []
+    monkeypatch.setattr(fetching, "fetch", lambda _, target, __: asked.append(target.name))
+    assert "unzip train2017.zip" in rdm("datasets", "fetch", "coco2017", params=None).stdout
+    assert asked == ["train2017.zip", "val2017.zip", "annotations_trainval2017.zip"]
+    for part in ("train/imgs/000", "valid"):
+        Path("data/journeydb", part).mkdir(parents=True)
+    Path("data/journeydb/train/train_anno_realease_repath.jsonl").touch()
+    assert rdm("datasets", "fetch", "journeydb", params=None).stdout.startswith("1. accept the terms")
+
+
 @pytest.fixture
 def packs(tmp_path, monkeypatch):
     """Two packs of four images, the working directory, and a server's stand-in, which holds both."""
@@ -196,11 +222,11 @@ def packs(tmp_path, monkeypatch):
     monkeypatch.setitem(published.DATASETS, "adm-samples", own)
     held = {part.url: np.full((4, 2, 2, 3), number, np.uint8) for number, part in enumerate(parts)}
 
-    def download(self, url, output_file, _):
-        with Path(output_file).open("wb") as stream:
+    def download(url, target):
+        with target.open("wb") as stream:
             np.savez(stream, arr_0=held[url])
 
-    monkeypatch.setattr(downloads._Resuming, "__call__", download)
+    monkeypatch.setattr(downloads, "_download", download)
     return Path("data/adm-samples"), held
 
 

@@ -191,7 +191,13 @@ def test_files_that_hold_something_else_are_refused(place):
         archive.writestr("readme", "a zip file of something else")
     fails(import_("bad.pt", "out"), 2, "bad.pt", "download it again")
     fails(import_("nowhere.pt", "out"), 2, "nowhere.pt is not there; `rdm models fetch`")
-    fails(import_(".", "out"), 2, ". is not there")
+    fails(import_(".", "out"), 2, ". is a folder; name the checkpoint in it")
+
+
+def test_the_old_format_is_named(place):
+    """It is whole, and to download it again would change nothing."""
+    torch.save(official_latte.checkpoint(), "old.pt", _use_new_zipfile_serialization=False)
+    fails(import_("old.pt", "out"), 2, "old.pt has torch's format of before 1.6", "as safetensors")
 
 
 def test_code_in_a_file_is_not_run(place):
@@ -219,10 +225,3 @@ def test_a_folder_that_is_there_is_kept(place):
 def test_sizes_can_be_told_from_python_too(place):
     with pytest.raises(UsageError, match="width 16 is not a multiple of 4 and of 3 heads"):
         import_transformer(Path("latte.pt"), heads=3)
-
-
-@pytest.mark.parametrize("verb", [("models",), ("models", "import")])
-def test_every_verb_explains_itself(verb):
-    result = rdm(*verb, "--help", params=None)
-    assert result.exit_code == 0
-    assert len(result.output.splitlines()) > 5

@@ -256,8 +256,8 @@ def test_frames_are_scored_one_by_one():
     changed = altered(experiment, score=experiment.score | {"ucf-frames": frames})
     jobs = stage.Plan(changed, {}, 80e9).jobs()
     [work] = [work for job, work in jobs if job.verb == "score" and "digits-ucf-latte-s0" in job.names]
-    two_seeds = [(256 * 16 * 11.4e9) * 2]
-    assert [count for _, count in work.flops] == two_seeds
+    drawn, compared = 256 * 16 * 2, 256 * 16  # two seeds, and the reference, which is measured once
+    assert [count for _, count in work.flops] == [(drawn + compared) * 11.4e9]
 
 
 def rows(*arguments):
@@ -273,6 +273,7 @@ def test_the_plan_of_a_finished_experiment(workspace):
         assert found[name]["done"] == found[name]["jobs"] > 0, name
     assert found["train"]["done"] == found["train"]["jobs"] - 2  # Figure 5's unsupervised twins are not in `finished`
     assert found["train"]["hours so far"] > 0
+    assert found["score"]["hours so far"] > 0
     weights = sum(file.stat().st_size for file in workspace.glob("results/train/*/model*.safetensors"))
     assert found["train"]["disk GB"] * 1e9 == pytest.approx(weights, rel=0.15)
     assert found["in all"]["jobs"] == sum(row["jobs"] for name, row in found.items() if name != "in all")
@@ -302,7 +303,9 @@ def test_another_gpu_and_another_utilisation():
         (["--items", "digit=5"], "did you mean 'digits'?"),
         (["--items", "digits"], "write DATASET=N"),
         (["--items", "digits=0"], "write DATASET=N"),
+        (["--items", "digits=²"], "write DATASET=N"),
         (["--utilisation", "0"], "0"),
+        (["--utilisation", "nan"], "--utilisation nan: write a number above 0"),
     ],
 )
 def test_bad_input(arguments, message):

@@ -10,7 +10,7 @@ import pytest
 from safetensors import SafetensorError
 
 from rdm.errors import ArtefactError
-from rdm.provenance import code
+from rdm.provenance import code, graph, pull
 from rdm.provenance.files import whole_file, whole_folder
 from rdm.provenance.manifest import Input, Recipe, build, is_current, read
 
@@ -51,6 +51,30 @@ def test_damage_is_found(artefact):
     (artefact / "manifest.json").unlink()
     with pytest.raises(ArtefactError, match=r"not there yet; run `rdm data x`"):
         read(artefact, REMEDY)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"recipe": {}},
+        {"recipe": {"parameters": {}, "inputs": []}},
+        {"recipe": []},
+        {"files": []},
+        {"facts": None},
+    ],
+)
+def test_a_damaged_manifest_is_named(artefact, recipe, change):
+    manifest = artefact / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | change))
+    with pytest.raises(ArtefactError, match=r"manifest.json is damaged; remove .* and run `rdm data x` again"):
+        is_current(artefact, recipe, REMEDY, overwrite=False)
+    assert not is_current(artefact, recipe, REMEDY, overwrite=True)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"recipe": {}}', '{"recipe": []}'])
+def test_what_was_pulled_damaged_has_to_run_again(tmp_path, text):
+    (tmp_path / "score.json").write_text(text)
+    assert not pull._follows_recipe(graph.Job("score", ("x",), (), {tmp_path / "score.json": {}}))
 
 
 def test_other_parameters_are_named(artefact):
@@ -147,6 +171,15 @@ def test_code_digest_ignores_comments_and_docstrings(a_module):
     _, plain = a_module("def f(x):\n    return x + 1\n")
     assert a_module('"""Doc."""\n\ndef f(x):  # comment\n    """Doc."""\n    return (x + 1)\n')[1] == plain
     assert a_module("def f(x):\n    return x + 2\n")[1] != plain
+
+
+def test_code_digest_is_that_of_another_python(a_module, monkeypatch):
+    """Later ones know more fields, empty where the source does not use them."""
+    _, plain = a_module("def f(x):\n    return x + 1\n")
+    monkeypatch.setattr(code.ast.FunctionDef, "_fields", (*code.ast.FunctionDef._fields, "type_params"))
+    monkeypatch.setattr(code.ast.FunctionDef, "type_params", [], raising=False)
+    assert code._bare_code(code.ast.parse("def f(x):\n    return x + 2\n")).count("type_params") == 0
+    assert a_module("def f(x):\n    return x +  1\n")[1] == plain
 
 
 def test_code_digest_follows_imports(a_module, monkeypatch):

@@ -23,6 +23,8 @@ class Commands(click.Group):
         except RdmError as error:
             click.echo(f"Error: {error}", err=True)
             sys.exit(error.exit_code)
+        except BrokenPipeError:  # whoever reads the output has enough: click ends without a word
+            raise
         except OSError as error:
             reason = error.strerror or str(error)
             click.echo(f"Error: {error.filename or 'A file'}: {reason}; check owner, permissions and disk.", err=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import click
 
@@ -38,10 +39,12 @@ def plan(gpu: str, utilisation: float, items: tuple[str, ...], as_json: bool, pa
     """
     from rdm.errors import UsageError
 
+    if math.isnan(utilisation):
+        raise UsageError(f"--utilisation {utilisation}: write a number above 0 and not above 1, such as 0.4.")
     counts = {}
     for item in items:
         name, equals, count = item.partition("=")
-        if not (equals and count.isdigit() and int(count)):
+        if not (equals and count.isdecimal() and int(count)):
             raise UsageError(f"--items {item}: write DATASET=N, such as imagenet=1281167.")
         counts[name] = int(count)
     experiment = load_experiment(params_file)

@@ -95,7 +95,7 @@ def _settings(checkout: Path) -> dict[str, Any]:
         "volumes": {str(folder): {"bind": str(folder), "mode": "rw"} for folder in host.folders(checkout)},
         "environment": {**chosen, **host.variables(), "PYTHONPATH": str(checkout / "src"), "HOME": here},
         "read_only": True,
-        "tmpfs": {"/tmp": ""},
+        "tmpfs": {"/tmp": "exec"},  # torch.compile loads libraries that it puts there
         "ipc_mode": "host",  # processes that share tensors
         "device_requests": [DeviceRequest(count=-1, capabilities=[["gpu"]])] if visible_gpus() else [],
     }

@@ -25,12 +25,10 @@ def fetch_dataset(name: str, folder: Path | None) -> list[str]:
     dataset = find(name)
     place = folder or Path(dataset.folder)
     for pack in dataset.packs:
-        place.mkdir(parents=True, exist_ok=True)
         fetch(pack.url, place / pack.file, None)
-    if place.is_dir() and any(place.iterdir()) and not _halves(dataset, place):
+    if _in_place(dataset, place) and not _halves(dataset, place):
         verify_dataset(name, folder)
         return []
-    place.parent.mkdir(parents=True, exist_ok=True)
     for download in dataset.downloads:
         fetch(download.url, place.parent / download.file, download.sha256)
     return [step.format(folder=place) for step in dataset.steps]
@@ -45,9 +43,11 @@ def verify_dataset(name: str, folder: Path | None) -> list[dict[str, Any]]:
     place = folder or Path(dataset.folder)
     for half in _halves(dataset, place):
         raise RdmError(f"{half} is half a download; `rdm datasets fetch {name}` goes on with it.")
-    if dataset.archives and (place / dataset.archives[0].name).is_file():
-        listed = {imagenet.DEVKIT} if (place / imagenet.SYNSETS).is_file() else set()  # labels from elsewhere
-        return [_verify_archive(place, archive, name) for archive in dataset.archives if archive.name not in listed]
+    archives = _archives(dataset, place)
+    for archive in archives:  # all of them, before the first is read: that takes minutes
+        _check_size(place, archive, name)
+    if archives:
+        return [_verify_archive(place, archive) for archive in archives]
     return [
         verify_pack(place, part, name) if isinstance(part, Pack) else _verify(place, part, name)
         for part in dataset.parts
@@ -60,15 +60,44 @@ def _halves(dataset: Published, place: Path) -> list[Path]:
     return [half for half in halves if half.is_file()]
 
 
-def _verify_archive(place: Path, archive: Archive, name: str) -> dict[str, Any]:
+def _in_place(dataset: Published, place: Path) -> bool:
+    """Whether something of every part is where it belongs, whole or not."""
+    archives = _archives(dataset, place)
+    if archives:
+        return all((place / archive.name).is_file() for archive in archives)
+    return all(_is_there(place, part) for part in dataset.parts)
+
+
+def _is_there(place: Path, part: Part | Pack) -> bool:
+    if isinstance(part, Pack):
+        return (place / part.file).is_file()
+    if not (place / part.folder).is_dir():
+        return False
+    with os.scandir(place / part.folder) as found:
+        return any(entry.name.endswith(part.suffixes) if part.classes == 0 else entry.is_dir() for entry in found)
+
+
+def _archives(dataset: Published, place: Path) -> list[Archive]:
+    """The archives that are needed, if the first of them is there: else the data set is read from folders."""
+    if not dataset.archives or not (place / dataset.archives[0].name).is_file():
+        return []
+    listed = {imagenet.DEVKIT} if (place / imagenet.SYNSETS).is_file() else set()  # labels from elsewhere
+    return [archive for archive in dataset.archives if archive.name not in listed]
+
+
+def _check_size(place: Path, archive: Archive, name: str) -> None:
     file = place / archive.name
     if not file.is_file():
         raise RdmError(f"{file} is not there; `rdm datasets fetch {name}` says where it is from.")
     size = file.stat().st_size
     if archive.size is not None and size != archive.size:
         raise RdmError(f"{file} has {size} bytes, not {archive.size}; download it again, or the rest of it.")
+
+
+def _verify_archive(place: Path, archive: Archive) -> dict[str, Any]:
+    file = place / archive.name
     found = hashlib.md5(usedforsecurity=False)
-    with file.open("rb") as stream, progress(f"verifying {archive.name}", size) as bar:
+    with file.open("rb") as stream, progress(f"verifying {archive.name}", file.stat().st_size) as bar:
         while block := stream.read(1 << 22):
             found.update(block)
             bar.update(len(block))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,16 +9,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rdm import paths
 from rdm.errors import UsageError, nearest
 from rdm.params import Experiment, schema
 from rdm.params.autoencoder import Autoencoder, Pixels
 from rdm.params.captions import CocoData
 from rdm.params.evaluation import Classifier
 from rdm.params.performance import Precision
+from rdm.params.protocol import Protocol
 from rdm.params.sampler import Sampler
 from rdm.params.schema import channels
 from rdm.plan.counted import AutoencoderCost, Cost, NetworkCost, of_autoencoder, of_classifier, of_network
+from rdm.plan.finished import seconds_of
 from rdm.plan.text import of_text
 from rdm.provenance import graph
 from rdm.provenance.graph import Job
@@ -250,12 +250,20 @@ class Plan:
     def _score(self, job: Job) -> Work:
         flops = 0.0
         for name in self.experiment.scored_in(job.names[0]):
-            files = [path for path in job.makes if path.stem == self.experiment.score[name].protocol]
+            score, protocol = self.experiment.score[name], self.experiment.protocols[name]
+            files = [path for path in job.makes if path.stem == score.protocol]
             extractor = self.experiment.extractor(name)
             if not isinstance(extractor, Classifier):
-                protocol = self.experiment.protocols[name]
-                flops += len(files) * protocol.samples * protocol.frames * EXTRACTORS[extractor.kind]
+                items = len(files) * protocol.samples + (0 if score.reference else self._compared(score.data, protocol))
+                flops += items * protocol.frames * EXTRACTORS[extractor.kind]
         return Work([("float32", flops)])
+
+    def _compared(self, dataset: str, protocol: Protocol) -> int:
+        """Items of the reference, which every job measures anew where no file has its statistics."""
+        if protocol.labels == "captions":
+            return protocol.samples
+        split = self._splits(dataset)[protocol.reference != "train"]
+        return min(split, (protocol.clips and protocol.clips.reference_videos) or split)
 
 
 def table(experiment: Experiment, items: Mapping[str, int], gpu: str, utilisation: float) -> list[dict[str, Any]]:
@@ -279,12 +287,5 @@ def _row(name: str, jobs: list[tuple[Job, Work]], speeds: Mapping[Precision, flo
         "GB on a GPU": max(work.memory for _, work in jobs) / GIGA,
         "GPUs a job": max(work.gpus for _, work in jobs),
         "done": len(done),
-        "hours so far": sum(_seconds(path) for job in done for path in job.makes) / 3600,
+        "hours so far": sum(seconds_of(path) for job in done for path in job.makes) / 3600,
     }
-
-
-def _seconds(path: Path) -> float:
-    """What a finished artefact took; of scores, tables and figures it is not written down."""
-    if path.is_file():
-        return 0.0
-    return float(json.loads((path / paths.MANIFEST).read_text(encoding="utf-8"))["seconds"])

@@ -1,6 +1,7 @@
 """A digest of the code that a stage runs, so that an edit to it re-runs the stage and a comment does not.
 
-The versions of the libraries that compute belong to it.
+The versions of the libraries that compute networks, samples and scores belong to it. Data that another library made
+otherwise is other data, by its own sha256.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ import contextlib
 import functools
 import hashlib
 import importlib.metadata
+import json
 from collections.abc import Iterator
 from importlib.util import cache_from_source
 from pathlib import Path
+from typing import Any
 
 from rdm.provenance.files import whole_file
 
 PACKAGE = Path(__file__).resolve().parents[1]
+FORMAT = b"2"  # of `_bare_code`: another number when it gives other text of the same source
 LIBRARIES = ("diffusers", "numpy", "torch", "torch-fidelity")
 # the modules behind each verb; what they import from this package is followed
 ENTRY = {
@@ -53,7 +57,7 @@ def _module(module: str) -> tuple[list[str], str]:
     """
     path = _path(module)
     source = path.read_bytes()
-    key, cached = hashlib.sha256(source).hexdigest(), Path(cache_from_source(str(path))).with_suffix(".digest")
+    key, cached = hashlib.sha256(FORMAT + source).hexdigest(), Path(cache_from_source(str(path))).with_suffix(".digest")
     found = cached.read_text(encoding="ascii").split("\n") if cached.is_file() else []
     if not found or found[0] != key:
         tree = ast.parse(source)
@@ -90,4 +94,12 @@ def _bare_code(tree: ast.Module) -> str:
                 and isinstance(first.value.value, str)
             ):
                 node.body = node.body[1:]
-    return ast.dump(tree)
+    return json.dumps(_plain(tree))
+
+
+def _plain(node: Any) -> Any:
+    """A node as nested lists, without fields that are empty: each Python adds some, and ast.dump shows them or not."""
+    if isinstance(node, ast.AST):
+        fields = [[name, _plain(value)] for name, value in ast.iter_fields(node) if value not in (None, [])]
+        return [type(node).__name__, *fields]
+    return [_plain(item) for item in node] if isinstance(node, list) else repr(node)

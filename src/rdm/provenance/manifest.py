@@ -99,8 +99,7 @@ def read(
     if not path.is_file():
         raise MissingError(f"{folder} is not there yet; run `{remedy}` first.")
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        files, recipe = manifest["files"], manifest["recipe"]
+        files, artefact = _parse(folder, path.read_text(encoding="utf-8"))
     except (ValueError, KeyError, TypeError):
         raise ArtefactError(f"{path} is damaged; remove {folder} and run `{remedy}` again.") from None
     for name, expected in files.items():
@@ -113,12 +112,22 @@ def read(
             raise ArtefactError(f"{file} is damaged (its sha256 changed); remove {folder} and run `{remedy}` again.")
     if parameters is not None:
         wanted = json.loads(json.dumps(parameters))
-        if recipe["parameters"] != wanted:
-            difference = _first_difference(recipe["parameters"], wanted)
+        if artefact.recipe["parameters"] != wanted:
+            difference = _first_difference(artefact.recipe["parameters"], wanted)
             raise ArtefactError(
                 f"{folder} was made with other parameters ({difference}); run `{remedy} --overwrite` to replace it."
             )
-    return Artefact(folder, recipe, digest(files), manifest["facts"], manifest["seconds"])
+    return artefact
+
+
+def _parse(folder: Path, text: str) -> tuple[dict[str, str], Artefact]:
+    """What a manifest says: the digests of the files, and the artefact. Raises what damaged text leads to."""
+    manifest = json.loads(text)
+    files, recipe, facts = manifest["files"], manifest["recipe"], manifest["facts"]
+    for mapping in (files, facts, recipe["parameters"], recipe["inputs"]):
+        if not isinstance(mapping, dict):
+            raise TypeError
+    return files, Artefact(folder, recipe, digest(files), facts, manifest["seconds"])
 
 
 def check_input(artefact: Artefact, source: Artefact, name: str, remedy: str) -> None:

@@ -54,10 +54,13 @@ def _has_recipes(job: Job) -> bool:
 
 
 def _follows_recipe(job: Job) -> bool:
-    """Whether the outputs were made with the present parameters and code."""
-    recipes = [json.loads(Path(declared(path)).read_text(encoding="utf-8"))["recipe"] for path in job.makes]
+    """Whether the outputs were made with the present parameters and code; of a damaged one that is not known."""
     wanted = [(json.loads(json.dumps(parameters)), code_digest(job.verb)) for parameters in job.makes.values()]
-    return [(recipe["parameters"], recipe["code"]) for recipe in recipes] == wanted
+    try:
+        recipes = [json.loads(Path(declared(path)).read_text(encoding="utf-8"))["recipe"] for path in job.makes]
+        return [(recipe["parameters"], recipe["code"]) for recipe in recipes] == wanted
+    except (ValueError, KeyError, TypeError):
+        return False  # the verb, which is named among those to run again, says what is wrong
 
 
 def _pull(names: set[str], remote: str | None, force: bool) -> set[str]:
