@@ -80,6 +80,7 @@ def test_the_encoder_is_no_part_of_the_network(name):
     assert {p.dtype for p in network.text._held[0].parameters()} == {torch.float64}
 
 
+@torch.no_grad()
 def test_the_captions_of_a_sampler_are_encoded_once(text, monkeypatch):
     calls, encode = [], text._held[0].forward
     monkeypatch.setattr(text._held[0], "forward", lambda *a, **k: (calls.append(1), encode(*a, **k))[1])

@@ -12,10 +12,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertModel
 
-from rdm import params
+from rdm import params, paths
 from rdm.cli import main
 from rdm.data.published import DATASETS
-from rdm.errors import UsageError
+from rdm.errors import ArtefactError, UsageError
 from rdm.latents import encoding
 from rdm.models.cost import blank_inputs, forward_flops
 from rdm.models.registry import WEIGHTS
@@ -24,6 +24,7 @@ from rdm.models.zoo import build_network
 from rdm.params import evaluation, schema
 from rdm.params.network import WordEncoder
 from rdm.plan import cost, counted, downloads, measured, stage, text
+from rdm.plan.finished import seconds_of
 from rdm.provenance import graph
 from tests.conftest import CI, ROOT, altered
 from tests.models.small import CLASSES, NETWORKS, SHAPE, TEXT, build, shape_of
@@ -256,7 +257,7 @@ def test_frames_are_scored_one_by_one():
     changed = altered(experiment, score=experiment.score | {"ucf-frames": frames})
     jobs = stage.Plan(changed, {}, 80e9).jobs()
     [work] = [work for job, work in jobs if job.verb == "score" and "digits-ucf-latte-s0" in job.names]
-    drawn, compared = 256 * 16 * 2, 256 * 16  # two seeds, and the reference, which is measured once
+    drawn, compared = 256 * 16 * 2, 1000 * 16  # two seeds, and the reference, all held-out clips, once
     assert [count for _, count in work.flops] == [(drawn + compared) * 11.4e9]
 
 
@@ -266,6 +267,21 @@ def rows(*arguments):
     return {row["stage"]: row for row in json.loads(done.stdout)["stages"]}
 
 
+def test_what_finished_results_took(tmp_path, monkeypatch):
+    """A folder says it itself, a score and a table beside them; what is made with a table is not counted twice."""
+    monkeypatch.chdir(tmp_path)
+    run, score, table = paths.train("x-dit-s0"), paths.score("x-dit-s0", "plain", "ci"), paths.table("table1", "csv")
+    written = (run / paths.MANIFEST, paths.note(score), paths.note(table))
+    for number, file in enumerate(written, 1):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps({"seconds": 1.5 * number}))
+    assert [seconds_of(path) for path in (run, score, table, table.with_suffix(".md"))] == [1.5, 3.0, 4.5, 0.0]
+    assert seconds_of(paths.train("x-dit-s1")) == 0
+    written[1].write_text("{}")
+    with pytest.raises(ArtefactError, match=f"{written[1]} is damaged; remove {score}"):
+        seconds_of(score)
+
+
 def test_the_plan_of_a_finished_experiment(workspace):
     """Every job that it counts is there; its disk space is that of the weights."""
     found = rows("--params", CI)
@@ -273,7 +289,6 @@ def test_the_plan_of_a_finished_experiment(workspace):
         assert found[name]["done"] == found[name]["jobs"] > 0, name
     assert found["train"]["done"] == found["train"]["jobs"] - 2  # Figure 5's unsupervised twins are not in `finished`
     assert found["train"]["hours so far"] > 0
-    assert found["score"]["hours so far"] > 0
     weights = sum(file.stat().st_size for file in workspace.glob("results/train/*/model*.safetensors"))
     assert found["train"]["disk GB"] * 1e9 == pytest.approx(weights, rel=0.15)
     assert found["in all"]["jobs"] == sum(row["jobs"] for name, row in found.items() if name != "in all")

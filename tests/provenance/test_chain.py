@@ -134,6 +134,8 @@ def test_what_is_no_result(chain):
     fails(rdm("explain", "results/train/ci-dti-s0"), 2, "no result of the experiment 'ci'", "'results/train/ci-dit-s0'")
     fails(rdm("explain", str(SCORED), "--row", "DiT-XL/2"), 2, "is no table", "--row")
     fails(rdm("explain", "results/table1.csv"), 1, "not there yet", "rdm tables table1")
+    for beside in ("figures/samples.png", "table1-runs.csv"):
+        fails(rdm("explain", f"results/{beside}"), 2, "is made beside table1", "name results/table1.csv")
 
 
 def test_the_examples_numbers_are_those_of_its_scores(monkeypatch):

@@ -142,7 +142,7 @@ def test_negative_eigenvalues_are_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["none.npz", "none.txt"])
 def test_missing_file(tmp_path, name):
-    with pytest.raises(UsageError, match=f"{name} is not there; download"):
+    with pytest.raises(UsageError, match=f"{name} is not there; name a statistics file"):
         read_statistics(tmp_path / name)
 
 

@@ -45,6 +45,8 @@ def explain(
         steps = tree.walk([output])
         return Explained([], steps, tree.ends(steps))
     [name] = job.names
+    if output.stem != name:
+        raise UsageError(f"{result} is made beside {name}, and not followed back; name {paths.table(name, 'csv')}.")
     found = numbers(experiment, published, name, tree, row, column)
     scores = list(dict.fromkeys(path for number in found for path in (*number.scores, *number.controls)))
     steps = tree.walk([paths.table(name, "csv"), *scores])
