@@ -155,7 +155,8 @@ def test_no_place_to_write(workspace):
 def test_a_device_that_is_not_there(workspace, write_params):
     changed = write_params(lambda content: content.update(device="cuda:7"))
     assert rdm("sample", "ci-dit-s0", params=changed).exit_code == 0  # they are there already
-    fails(rdm("sample", "ci-dit-s0", "--overwrite", params=changed), 2, "'cuda:7' is not available", "device: auto")
+    shutil.rmtree(paths.sample("ci-dit-s0", "plain"))
+    fails(rdm("sample", "ci-dit-s0", params=changed), 2, "'cuda:7' is not available", "device: auto")
 
 
 def test_a_figure_of_runs_that_are_not_there(workspace):
