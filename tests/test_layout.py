@@ -65,7 +65,7 @@ def test_every_convolution_takes_what_it_needs_forward_and_backward(kind):
         torch.testing.assert_close(own.grad, other.grad, atol=1e-4, rtol=1e-3)
 
 
-@pytest.mark.parametrize("shape", [(3, 12, 5, 7), (3, 12, 9), (2, 12, 1, 1)])
+@pytest.mark.parametrize("shape", [(3, 12, 5, 7), (3, 12, 9), (2, 12, 1, 1), (3, 12)])
 @pytest.mark.parametrize(("place", "size"), [(100.0, 3.0), (0.0, 1e-3)])
 @torch.no_grad()
 def test_group_norm_is_group_norm(shape, place, size):

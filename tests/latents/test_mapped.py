@@ -160,3 +160,12 @@ def test_what_is_stored_is_what_was_asked_of_the_disk(images, tmp_path, monkeypa
     with pytest.raises(RdmError, match=r"state needs 0.0 GB more, and its disk has 0.0 GB; make room, or let results/"):
         encoding.encode_shards(codec(), images, True, tmp_path / "state", tmp_path)
     assert not (tmp_path / "state").exists()
+
+
+def test_a_constant_channel_is_named(tmp_path):
+    """It could not be normalised."""
+    latents = torch.randn(5, 3, 2, 2)
+    latents[:, 1] = 0.25
+    save_file({"latents": latents}, tmp_path / "00000.safetensors")
+    with pytest.raises(RdmError, match="Channel 1 of the latents is constant"):
+        encoding.statistics([tmp_path / "00000.safetensors"])

@@ -259,9 +259,8 @@ def test_identity_by_hand():
     found = seen(10, logits, np.array([0, 1, 2, 0]))
     assert set(found) == {"fid", "identity"}
     assert found["identity"].value == 0.5
-    assert found["identity"].standard_error == pytest.approx(
-        np.sqrt(0.5 * 0.5 / (4 + 4))
-    )  # of four clips, not 40 frames
+    error = np.sqrt(0.5 * 0.5 / (4 + 4))  # of four clips, not 40 frames, and two of either kind more
+    assert found["identity"].standard_error == pytest.approx(error)
     assert seen(5, logits, None)["identity"].value == 3 / 8  # of halves: twice all 2, once all 0, else mixed
 
 

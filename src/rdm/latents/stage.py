@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,10 +109,10 @@ def _facts_of_pixels(images: data.Dataset, mirror: bool) -> dict[str, Any]:
     }
 
 
-def read_manifest(experiment: Experiment, name: str, only: Collection[str] | None = ()) -> Artefact:
-    """The latents' manifest, without the files, hundreds of gigabytes at scale; of these `only` some (None: all)."""
+def read_manifest(experiment: Experiment, name: str, verify: bool = False) -> Artefact:
+    """The latents' manifest. verify: hash the shards, too, which at scale are hundreds of gigabytes."""
     folder = paths.latents(experiment.latents[name].data, name)
-    return read(folder, make_latents(name), of_latents(experiment, name), only)
+    return read(folder, make_latents(name), of_latents(experiment, name), only=None if verify else ())
 
 
 def load(experiment: Experiment, name: str) -> Latents:
@@ -121,7 +120,7 @@ def load(experiment: Experiment, name: str) -> Latents:
 
     Of several processes the first one verifies the files.
     """
-    artefact, parameters = read_manifest(experiment, name, None if is_first() else ()), experiment.autoencoder(name)
+    artefact, parameters = read_manifest(experiment, name, verify=is_first()), experiment.autoencoder(name)
     if isinstance(parameters, Pixels):
         return _load_pixels(data.load(experiment, parameters.data, "train"), artefact, name, parameters.mirror)
     shards, labels, items = open_shards(artefact.folder)

@@ -77,7 +77,7 @@ def compare(results: list[Result]) -> str:
 
 def _source(facts: dict[str, Any]) -> str:
     count = f", {facts['items']} items" if "items" in facts else ""
-    count += f", {facts['feature_items']} of them as images" if "feature_items" in facts else ""
+    count += f", features of {facts['feature_items']} images" if "feature_items" in facts else ""
     origin = f", built from {_source(facts['built_from'])}" if "built_from" in facts else ""
     return f"{facts['path']} (sha256 {facts['sha256'][:12]}{count}){origin}"
 
