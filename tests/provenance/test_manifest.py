@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -199,3 +200,21 @@ def test_code_digest_follows_imports(a_module, monkeypatch):
 def test_every_verb_has_a_digest_of_its_own():
     digests = {verb: code.code_digest(verb) for verb in code.ENTRY}
     assert len(set(digests.values())) == len(digests)
+
+
+def test_every_library_that_computes_is_in_the_digest():
+    """All that the stages between data and tables import, but for what reads data, carries bytes or shows progress."""
+    carry = {"accelerate", "av", "pooch", "pydantic", "requests", "safetensors", "scikit-learn", "tabulate"}
+    carry |= {"threadpoolctl", "tqdm", "pyyaml"}
+    distribution = {"PIL": "pillow", "sklearn": "scikit-learn", "torch_fidelity": "torch-fidelity", "yaml": "pyyaml"}
+    pending, seen = (
+        [code.ENTRY[verb] for verb in ("autoencoder", "extractor", "latents", "train", "sample", "score")],
+        {""},
+    )
+    while pending:
+        module = pending.pop()
+        seen.add(module)
+        if module.split(".")[0] == "rdm" and code._path(module).is_file():
+            pending += set(code._imports(code.ast.parse(code._path(module).read_bytes()))) - seen
+    names = {module.split(".")[0] for module in seen} - sys.stdlib_module_names - {"", "rdm"}
+    assert {distribution.get(name, name) for name in names} - carry == set(code.LIBRARIES)

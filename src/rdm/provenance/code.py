@@ -21,7 +21,7 @@ from rdm.provenance.files import whole_file
 
 PACKAGE = Path(__file__).resolve().parents[1]
 FORMAT = b"2"  # of `_bare_code`: another number when it gives other text of the same source
-LIBRARIES = ("diffusers", "numpy", "torch", "torch-fidelity")
+LIBRARIES = ("diffusers", "numpy", "pillow", "scipy", "tokenizers", "torch", "torch-fidelity", "transformers")
 # the modules behind each verb; what they import from this package is followed
 ENTRY = {
     "data": "rdm.data.stage",
