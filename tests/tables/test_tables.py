@@ -25,6 +25,8 @@ PAPER_ROWS = [
     *("DiT-XL/2", "DiT-XL/2-G", "Latte-XL", "Neural-RDM-U", "Neural-RDM-F"),
 ]
 
+FLOOR = "real images of the other split (floor)"
+
 
 @pytest.fixture
 def table(workspace, experiment):
@@ -43,7 +45,7 @@ def test_the_papers_rows_come_first_in_its_order(table):
     assert list(table.index[14:]) == [
         "Neural-RDM-U: ungated control",
         "Neural-RDM-F: ungated control",
-        "real images of the other split (floor)",
+        FLOOR,
     ]
 
 
@@ -66,8 +68,7 @@ def test_text_to_image_has_columns_of_its_own(table):
     fids = (score_of(f"ci-rdm-u-text{twin}-s0")["fid"] for twin in ("", "-control"))
     assert table.loc["Neural-RDM-U", "t2i_fid_minus_control"] == pytest.approx(next(fids) - next(fids))
     assert table.loc["Neural-RDM-F", "t2i_fid_verdict"] == "not comparable"
-    floor = "real images of the other split (floor)"
-    assert table.loc[floor, "t2i_fid_ours"] == table.loc[floor, "c2i_fid_ours"]
+    assert table.loc[FLOOR, "t2i_fid_ours"] == table.loc[FLOOR, "c2i_fid_ours"]
     for row in ("LDM-8", "Latte-XL"):
         assert pd.isna(table.loc[row, "t2i_fid_ours"])
         assert (table.loc[row, "t2i_fid_verdict"], table.loc[row, "t2i_fid_origin"]) == ("not run", "quoted")
@@ -99,6 +100,15 @@ def test_what_was_not_run_is_empty(table):
     assert table.loc["DiT-XL/2", "c2i_fid_origin"] == "run"
     assert pd.isna(table.loc["DiT-XL/2", "c2i_fid_spread"])  # one seed has no spread
     assert table.loc["LDM-8", "c2i_sfid_verdict"] == ""  # the paper prints no value
+
+
+def test_a_single_value_stands_with_its_standard_error(workspace, experiment):
+    page = pages.page1(build_table1(experiment, PUBLISHED), experiment)
+    cells = page.cells.set_index("Method")
+    for row, path in (("DiT-XL/2", paths.score("ci-dit-s0", "plain", "ci")), (FLOOR, paths.floor("tiny", "ci"))):
+        fid = json.loads(path.read_text())["values"]["fid"]
+        assert cells.loc[row, "FID ours"] == f"{fid['value']:.3f} ± {fid['standard_error']:.3f}"
+    assert "± is the standard error, which comes from the finite number of images" in page.notes[0]
 
 
 def test_rebuilding_gives_the_same_bytes(workspace, experiment, finished):

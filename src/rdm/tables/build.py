@@ -35,7 +35,7 @@ Cells = dict[str, str | float | int | None]
 
 
 def build_table1(experiment: Experiment, published_path: Path) -> pd.DataFrame:
-    """One row per method; per metric the paper's value, our mean, spread, verdict and origin; the same from text."""
+    """One row per method; per metric the paper's value, ours with its errors, verdict and origin; then from text."""
     first, rows = experiment.tables.table1, []
     published = read_published(published_path, "table1")
     for line in arrange(published, first.rows, experiment.train.gated):
@@ -183,7 +183,6 @@ def _video_cells(experiment: Experiment, row: PublishedRow, found: dict[str, Our
         difference = ours.differences.get(metric) if ours else None
         cells |= _compare(experiment, name, row.values.get(name), score, ours, measured)
         cells |= {
-            f"{name}_standard_error": measured.standard_error if measured else None,
             f"{name}_minus_control": difference.mean if difference else None,
             f"{name}_minus_control_spread": difference.spread if difference else None,
             f"{name}_protocol": experiment.score[score].protocol if ours else None,
@@ -208,6 +207,7 @@ def _compare(
         f"{column}_paper": paper,
         f"{column}_ours": measured.mean if measured else None,
         f"{column}_spread": measured.spread if measured else None,
+        f"{column}_standard_error": measured.standard_error if measured else None,
         f"{column}_verdict": verdict(paper, measured, experiment.tables.tolerance, comparable),
         f"{column}_origin": ours.origin if ours and measured else "quoted" if paper is not None else "",
     }

@@ -35,15 +35,31 @@ def page2(table: pd.DataFrame, experiment: Experiment) -> Page:
             columns[f"{title} paper"] = table[f"{name}_paper"].map(number)
         ours, difference = table[f"{name}_ours"], table[f"{name}_minus_control"]
         if ours.notna().any():
-            spread = table[f"{name}_spread"]
-            errors = spread.where(spread.notna(), table[f"{name}_standard_error"])
-            columns[f"{title} ours"] = with_error(ours, errors, f".{decimals(ours)}f")
+            columns[f"{title} ours"] = _ours(table, name, decimals(ours))
         if title.endswith("FVD") and difference.notna().any():  # those of the frame columns stand in the CSV
             digits = f"+.{decimals(ours) + 1}f"
             columns[f"{title} − control"] = with_error(difference, table[f"{name}_minus_control_spread"], digits)
     columns["Verdict"] = table.apply(_verdicts, axis=1)
     columns["Origin"] = table.apply(_origins, axis=1)
     return Page(pd.DataFrame(columns), [*_notes2(experiment), _remarks(table)])
+
+
+def _ours(table: pd.DataFrame, column: str, digits: int = 3) -> pd.Series:
+    """A mean ± its standard deviation over seeds, a single value ± its standard error."""
+    spread = table[f"{column}_spread"]
+    errors = spread.where(spread.notna(), table[f"{column}_standard_error"])
+    return with_error(table[f"{column}_ours"], errors, f".{digits}f")
+
+
+def _ours_note(experiment: Experiment, table: str, items: str) -> str:
+    """What our numbers and what is behind their ± are. items: what a score is of a finite number of."""
+    scale, seeds = experiment.tables.scale, _seeds(experiment, table)
+    if seeds == "1":
+        ours = f"one seed of training and sampling, at the scale `{scale}`; ± is the standard error, which comes"
+    else:
+        ours = f"mean ± standard deviation over {seeds} seeds of training and sampling, at the scale `{scale}`. "
+        ours += "A single value (one seed, published samples, the floor) ± its standard error, which comes"
+    return f"Ours: {ours} from the finite number of {items}."
 
 
 # ---------------------------------------------------------------- Table 1
@@ -55,7 +71,7 @@ def _image_columns(table: pd.DataFrame, kind: str, prefix: str, title: str, accu
     for metric in ("fid", "sfid", "is"):
         name = title + METRICS[metric]
         columns[f"{name} paper"] = table[f"{kind}_{metric}_paper"].map(number)
-        columns[f"{name} ours"] = with_error(table[f"{kind}_{metric}_ours"], table[f"{kind}_{metric}_spread"])
+        columns[f"{name} ours"] = _ours(table, f"{kind}_{metric}")
     seen = table[f"{prefix}accuracy"]
     columns[accuracy] = seen.map(lambda value: "" if pd.isna(value) else f"{100 * value:.1f} %")
     difference, spread = table[f"{prefix}fid_minus_control"], table[f"{prefix}fid_minus_control_spread"]
@@ -93,10 +109,10 @@ def _text_heading(experiment: Experiment) -> str:
 
 def _notes1(experiment: Experiment) -> list[str]:
     tables, score = experiment.tables, experiment.tables.table1.score
-    protocol, seeds = experiment.protocols[score], _seeds(experiment, "table1")
+    protocol = experiment.protocols[score]
     notes = [
-        f"Ours: mean ± standard deviation over {seeds} seeds of training and sampling, at the scale "
-        f"`{tables.scale}`, protocol `{experiment.score[score].protocol}`: {_rules(protocol)}.",
+        _ours_note(experiment, "table1", "images"),
+        f"Protocol `{experiment.score[score].protocol}`: {_rules(protocol)}.",
     ]
     if not protocol.paper_scale:
         notes.append(
@@ -159,15 +175,7 @@ def _origins(row: pd.Series) -> str:
 
 
 def _notes2(experiment: Experiment) -> list[str]:
-    scale, seeds = experiment.tables.scale, _seeds(experiment, "table2")
-    if seeds != "1":
-        ours = (
-            f"mean ± standard deviation over {seeds} seeds of training and sampling, at the scale `{scale}`. A single "
-        )
-        ours += "value (one seed, published samples, the floor) ± its standard error, which comes"
-    else:
-        ours = f"one seed of training and sampling, at the scale `{scale}`; ± is the standard error, which comes"
-    notes = [f"Ours: {ours} from the finite number of clips.", *_columns(experiment)]
+    notes = [_ours_note(experiment, "table2", "clips"), *_columns(experiment)]
     compared = {experiment.protocols[score].paper_scale for score in experiment.scores_in("table2")}
     if True in compared:
         notes.append(_reproduced(experiment))
