@@ -5,8 +5,9 @@ Without argument it is the default experiment, kept in results/example; with `fa
 
 import re
 import shutil
-import sys
 from pathlib import Path
+
+import click
 
 RESULTS, EXAMPLE, PAGES = Path("results"), Path("results/example"), (Path("README.md"), Path("docs/results.md"))
 TABLES = {"digits": ("table1", "table2", "claims"), "fashion": ("table1", "claims")}
@@ -47,13 +48,13 @@ def shown(part: str, folder: Path = EXAMPLE) -> str:
     return "\n".join([*lines[:first], *(f"| {' | '.join(row)} |" for row in kept)])
 
 
-def main(experiment: str = "digits") -> None:
-    """Copy tables, claims, pictures and scores of an experiment, and show the tables on the pages."""
-    if experiment not in TABLES:
-        raise SystemExit(f"{experiment!r} has no example; choose one of {', '.join(TABLES)}.")
+@click.command(help=__doc__)
+@click.argument("experiment", type=click.Choice(list(TABLES)), default="digits")
+def main(experiment: str) -> None:
     for name in TABLES[experiment]:
-        if f",{experiment}," not in (RESULTS / f"{name}.csv").read_text():
-            raise SystemExit(f"results/{name}.csv is not of params/{experiment}.yaml; make it first.")
+        table = RESULTS / f"{name}.csv"
+        if not table.is_file() or f",{experiment}," not in table.read_text():
+            raise SystemExit(f"Error: {table} is not that of params/{experiment}.yaml; make it first.")
     folder = EXAMPLE if experiment == "digits" else EXAMPLE / experiment
     for made in ("figures", "score", "provenance", "clips"):
         shutil.rmtree(folder / made, ignore_errors=True)
@@ -80,4 +81,4 @@ def show() -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()
