@@ -18,7 +18,9 @@ class Daemon:
     def __init__(self):
         self.images, self.status, self.build_error = {}, 0, None
         self.out, self.err = b"out\n", b"err\n"
-        self.build, self.created, self.removed, self.started = None, None, 0, threading.Event()
+        self.build, self.created, self.removed, self.signals = None, None, 0, []
+        self.started, self.ended = threading.Event(), threading.Event()
+        self.ended.set()  # a test clears it where a container ends by a signal alone
 
     def answer(self, method, path, query, body):
         """Answer one request: a status, and JSON, bytes or chunks. None where the output of a container follows."""
@@ -45,8 +47,15 @@ class Daemon:
         if path == "/containers/create":
             self.created = json.loads(body)
             return 201, {"Id": "c0"}
+        return self._of_a_container(method, path, query)
+
+    def _of_a_container(self, method, path, query):
         if path == "/containers/c0/start":
             self.started.set()
+            return 204, b""
+        if path == "/containers/c0/kill":
+            self.signals.append(int(query["signal"]))
+            self.ended.set()
             return 204, b""
         if path == "/containers/c0/wait":
             return 200, {"StatusCode": self.status}
@@ -64,6 +73,7 @@ class Daemon:
         for number, stream, text in ((1, "stdout", self.out), (2, "stderr", self.err)):
             if query[stream] != "0":
                 yield struct.pack(">BxxxL", number, len(text)) + text
+        self.ended.wait()
 
 
 @contextmanager

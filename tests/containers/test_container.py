@@ -5,8 +5,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
@@ -129,9 +131,11 @@ def test_a_failed_build_says_why(machine, daemon):
 
 def test_docker_runs_a_command(machine, daemon, tmp_path):
     daemon.images[TAG], daemon.status = {}, 7
-    weights = tmp_path / "weights"
+    weights, locks = tmp_path / "weights", tmp_path / "locks"
     weights.mkdir()
+    locks.mkdir()
     machine |= {"RDM_PARAMS": "params/ci.yaml", "RDM_CACHE": str(weights), "LD_LIBRARY_PATH": "/mine"}
+    machine["RDM_LOCK_DIR"] = str(locks)
     (tmp_path / "here").mkdir()
     command = ["rdm", "train", "--help", "ci-dit-s0"]
     done = rdm("container", "run", "--", *command, env=machine, cwd=tmp_path / "here", code=7)
@@ -145,10 +149,24 @@ def test_docker_runs_a_command(machine, daemon, tmp_path):
     assert own.items() <= given.items()
     assert "LD_LIBRARY_PATH" not in given
     host = asked["HostConfig"]
-    assert set(host["Binds"]) == {f"{folder}:{folder}:rw" for folder in (ROOT, tmp_path / "here", weights)}
-    assert host["ReadonlyRootfs"] is True
-    assert host["Tmpfs"] == {"/tmp": "exec"}
+    shared = {f"{folder}:{folder}:rw" for folder in (ROOT, tmp_path / "here", weights, locks)}
+    assert set(host["Binds"]) == {*shared, f"{tempfile.gettempdir()}:/tmp:rw"}
+    assert (host["ReadonlyRootfs"], host["Init"]) == (True, True)
     assert not host["DeviceRequests"]
+    assert daemon.removed == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_docker_hands_signals_on(machine, daemon, number):
+    """The command in the container ends as it likes, and so does `rdm`: with what was printed until then."""
+    daemon.images[TAG], daemon.status = {}, 3
+    daemon.ended.clear()
+    command = ["rdm", "container", "run", "rdm", "train", "ci-dit-s0"]
+    with subprocess.Popen(command, env=machine, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "out\n"
+        process.send_signal(number)
+        assert process.wait(60) == 3
+    assert daemon.signals == [number]
     assert daemon.removed == 1
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 
 def folders(checkout: Path, *others: Path) -> list[Path]:
-    """The working folder, the checkout, the cache of published weights, and others; none that lies in one before it."""
+    """The working folder, the checkout, those that variables name, and others; none that lies in one before it."""
     found: list[Path] = []
-    for folder in (Path.cwd(), checkout, *_cache(), *others):
+    for folder in (Path.cwd(), checkout, *_cache(), *_locks(), *others):
         if not any(folder.is_relative_to(known) for known in found):
             found.append(folder)
     return found
@@ -26,3 +26,8 @@ def _cache() -> list[Path]:
 
     folder = Path(os.environ.get("RDM_CACHE", pooch.os_cache("rdm"))).absolute()
     return [folder] if folder.is_dir() else []
+
+
+def _locks() -> list[Path]:
+    named = os.environ.get("RDM_LOCK_DIR")
+    return [Path(named).absolute()] if named and Path(named).is_dir() else []

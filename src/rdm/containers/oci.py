@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import os
 import re
+import signal
 import sys
 import tarfile
+import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -75,27 +77,47 @@ def run(checkout: Path, command: list[str]) -> None:
         try:
             printed = container.attach(stream=True, logs=True, demux=True)
             container.start()
-            for out, err in printed:
-                sys.stdout.buffer.write(out or b"")
-                sys.stdout.flush()
-                sys.stderr.buffer.write(err or b"")
-                sys.stderr.flush()
-            sys.exit(container.wait()["StatusCode"])
+            with _signals_to(container):
+                for out, err in printed:
+                    sys.stdout.buffer.write(out or b"")
+                    sys.stdout.flush()
+                    sys.stderr.buffer.write(err or b"")
+                    sys.stderr.flush()
+                sys.exit(container.wait()["StatusCode"])
         finally:
             container.remove(force=True)
 
 
+@contextmanager
+def _signals_to(container: Any) -> Iterator[None]:
+    """What asks this process to stop asks the container's instead: a training there saves its state first."""
+
+    def pass_on(number: int, _: Any) -> None:
+        with suppress(DockerException):  # it has just ended
+            container.kill(signal=number)
+
+    usual = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+
+
 def _settings(checkout: Path) -> dict[str, Any]:
-    """As Apptainer does it: the caller's own user, nothing written into the image, the working folder as home."""
+    """As Apptainer does it: the caller's own user, nothing written into the image, the working folder as home.
+
+    /tmp is the host's: there lie the locks by which processes share GPUs, in containers and outside.
+    """
     here = str(Path.cwd())
     chosen = {name: value for name, value in os.environ.items() if name.startswith(("RDM_", "CUDA_", "OMP_"))}
     return {
         "user": f"{os.getuid()}:{os.getgid()}",
         "working_dir": here,
-        "volumes": {str(folder): {"bind": str(folder), "mode": "rw"} for folder in host.folders(checkout)},
+        "volumes": [*(f"{at}:{at}:rw" for at in host.folders(checkout)), f"{tempfile.gettempdir()}:/tmp:rw"],
         "environment": {**chosen, **host.variables(), "PYTHONPATH": str(checkout / "src"), "HOME": here},
         "read_only": True,
-        "tmpfs": {"/tmp": "exec"},  # torch.compile loads libraries that it puts there
+        "init": True,  # as process 1 a command would ignore signals that it does not handle
         "ipc_mode": "host",  # processes that share tensors
         "device_requests": [DeviceRequest(count=-1, capabilities=[["gpu"]])] if visible_gpus() else [],
     }
