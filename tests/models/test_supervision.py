@@ -36,10 +36,10 @@ class LinearUnit(BasicTransformerBlock):
         return hidden_states + self.layer(hidden_states)
 
 
-def chain(slope):
+def chain(slope, gating=None):
     """Units whose sensitivity grows towards shallow depth (slope > 0) or decays (slope < 0)."""
     torch.manual_seed(0)
-    return attach_gates(nn.Sequential(*(LinearUnit(slope) for _ in range(DEPTH)))).double()
+    return attach_gates(nn.Sequential(*(LinearUnit(slope) for _ in range(DEPTH))), gating).double()
 
 
 def recorded(model):
@@ -54,7 +54,7 @@ def recorded(model):
 def supervise(model, supervision, learning_rate=1.0):
     states = recorded(model)
     descend(states, gradients(states, supervision), supervision, learning_rate)
-    return [float(gate.delta.detach().sum()) for gate in gates_of(model).values()]
+    return [float(gate.delta.detach().mean()) for gate in gates_of(model).values()]
 
 
 def term(states, kind):
@@ -76,6 +76,18 @@ def test_the_shallowest_gate_gets_the_true_gradient(kind):
     slope = (shifted(1e-6) - shifted(-1e-6)) / 2e-6
     assert step == pytest.approx(0.35 * slope, rel=1e-5)
     assert step != 0
+
+
+def test_gates_of_channels_move_together_as_a_scalar_gate_does():
+    """Whatever their number: else a step on 1,152 channels would be a thousandth of that on one."""
+    steps = {}
+    for shape in ("scalar", "channel"):
+        model = chain(-0.4, Gating(variant="rezero", shape=shape))
+        supervise(model, Supervision(weight=0.35), learning_rate=0.01)
+        steps[shape] = [gate.delta.detach() for gate in gates_of(model).values()]
+        assert all(delta.abs().min() > 0 for delta in steps[shape])
+    for one, all_channels in zip(steps["scalar"], steps["channel"], strict=True):
+        torch.testing.assert_close(all_channels, one.expand_as(all_channels))
 
 
 def network(gating, kind="dit"):

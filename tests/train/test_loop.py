@@ -1,6 +1,7 @@
 """Training is a function of (seed, step): exact on resume, the same for gated and ungated, averaged as promised."""
 
 import copy
+import math
 import os
 import signal
 from dataclasses import replace
@@ -16,7 +17,7 @@ from rdm.models.zoo import build_network
 from rdm.params.gates import Gates, Supervision
 from rdm.params.schema import Diffusion, FineTuned
 from rdm.train import loop
-from rdm.train.loop import Items, Job, draw_batch, fit, update_ema
+from rdm.train.loop import Items, Job, draw_batch, ema_decay, fit, update_ema
 from rdm.train.state import TrainingState
 from tests.models.small import CAPTIONS, CLASSES, NETWORKS, SHAPE, build
 
@@ -228,6 +229,19 @@ def test_ema_moves_every_parameter_the_gates_too(job):
     update_ema(ema, model, 0.75)
     for name, parameter in ema.named_parameters():
         torch.testing.assert_close(parameter, dict(model.named_parameters())[name] - 0.75)
+
+
+def test_the_ema_forgets_the_start_and_ends_at_its_decay(job):
+    """(1 + n) / (10 + n), as latent-diffusion's ldm/modules/ema.py has it: nine tenths of the way is in the average."""
+    optimisation = job.optimisation.model_copy(update={"ema_decay": 0.9999})
+    decays = [ema_decay(optimisation, n) for n in range(1, 401)]
+    assert decays[:2] == [2 / 11, 3 / 12]
+    assert math.prod(decays) < 1e-12  # the share of the start
+    drift = 0.0
+    for n, decay in enumerate(decays, 1):
+        drift = decay * drift + (1 - decay) * n / 400
+    assert drift == pytest.approx(0.9, abs=0.01)
+    assert ema_decay(optimisation, 10**6) == 0.9999
 
 
 def test_the_ema_uses_its_own_gates(job):

@@ -70,14 +70,15 @@ def exact_gradients(states: States, loss: Tensor, supervision: Supervision) -> l
 
 @torch.no_grad()
 def descend(states: States, term: list[Tensor], supervision: Supervision, learning_rate: float) -> None:
-    """One gradient step of the supervision: delta -= learning_rate * weight * dS/ddelta.
+    """One step of the supervision on every gate of C channels: delta -= learning_rate * weight * C * dS/ddelta.
 
-    It is decoupled from Adam as AdamW's weight decay is. Inside Adam the weight would be normalised away; so 0.35
-    means 0.35. Beta receives no gradient from this term.
+    It is decoupled from Adam as AdamW's weight decay is: inside Adam the weight would be normalised away. dS/ddelta is
+    shared out among the channels; times C they move together as a scalar gate does, so that 0.35 means 0.35 whatever
+    their number. Beta receives no gradient from this term.
     """
     gates = [step.gate for step in states.steps if step.gate is not None]
     for gate, gradient in zip(gates, term, strict=True):
-        gate.delta.sub_(learning_rate * supervision.weight * gradient)
+        gate.delta.sub_(learning_rate * supervision.weight * gradient.numel() * gradient)
 
 
 def share(states: States, supervision: Supervision) -> Tensor:

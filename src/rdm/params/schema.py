@@ -178,7 +178,7 @@ class Optimisation(Section):
     beta2: Fraction = 0.999
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     gradient_clip: PositiveFloat | None = None
-    ema_decay: Fraction
+    ema_decay: Fraction  # in the end; after n steps no more than (1 + n) / (10 + n)
     label_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     checkpointing: bool = (
         False  # keep the blocks' inputs alone, and compute the rest again: less memory, a third slower

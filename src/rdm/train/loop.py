@@ -170,7 +170,7 @@ def _step(state: TrainingState, job: Job, process: DDIMScheduler, data: Items) -
     if states and supervision and job.gates:
         descend(states, term, supervision, job.gates.learning_rate * factor)
     state.optimiser.step()
-    update_ema(state.ema, state.model, optimisation.ema_decay)
+    update_ema(state.ema, state.model, ema_decay(optimisation, step + 1))
     state.loss_sum += loss.detach()
     state.step += 1
     if state.step in optimisation.snapshots:
@@ -245,6 +245,11 @@ def draw_batch(job: Job, data: Items, step: int) -> tuple[Tensor, Tensor, Tensor
         given = given[torch.arange(len(which), device=device), which]
     null = sent(torch.as_tensor(job.null_label), device)
     return chosen, noise, timesteps, torch.where(dropped.view(-1, *[1] * (given.ndim - 1)), null, given)
+
+
+def ema_decay(optimisation: Optimisation, updates: int) -> float:
+    """Shorter at first, as in LDM's LitEma: weights that a short training starts from must not dominate its average."""
+    return min(optimisation.ema_decay, (1 + updates) / (10 + updates))
 
 
 @torch.no_grad()
