@@ -13,7 +13,8 @@ import numpy as np
 
 from rdm import params
 from rdm.provenance.files import write_json
-from rdm.score.stage import Scorer, floor_items
+from rdm.score.scorer import Scorer
+from rdm.score.stage import floor_items
 
 SEED = 0
 

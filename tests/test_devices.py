@@ -134,13 +134,21 @@ def test_too_few_are_left_to_others(machine, monkeypatch, tmp_path):
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1,2"
 
 
-def test_gpus_that_are_handed_out_are_left_alone(machine, monkeypatch):
+def test_gpus_that_torchrun_hands_out_are_left_alone(machine, monkeypatch):
     machine(4)
-    for name in devices.ASSIGNED:
-        with monkeypatch.context() as patch:
-            patch.setenv(name, "1")
-            devices.claim_gpus()
-            assert "CUDA_VISIBLE_DEVICES" not in os.environ
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    devices.claim_gpus()
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+
+
+def test_within_a_job_of_a_cluster_processes_share_its_gpus(machine, monkeypatch, tmp_path):
+    """As a Snakemake does that runs on one machine inside an allocation; another job's GPUs have the same numbers."""
+    machine(4)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    others = [devices._lock(tmp_path / f"rdm-gpu-{name}.lock") for name in ("0", "7-0", "1", "8-1")]
+    devices.claim_gpus()
+    assert all(others)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "1"
 
 
 def test_more_than_there_are_is_refused(machine):

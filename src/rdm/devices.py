@@ -42,13 +42,13 @@ def visible_gpus() -> int:
 def claim_gpus(count: int = 1) -> None:
     """Take so many of the GPUs for this process alone, and hide the others; waits while too many of them are taken.
 
-    Does nothing where there is no choice, and where a cluster or torchrun hands the GPUs out. The locks lie in
-    RDM_LOCK_DIR (default: the system's temporary folder). Raises UsageError if there are not so many.
+    Does nothing where there is no choice, and where torchrun hands the GPUs out. The locks lie in RDM_LOCK_DIR
+    (default: the system's temporary folder). Raises UsageError if there are not so many.
     """
     names = gpu_names()
     if count > max(1, len(names)):
         raise UsageError(f"{count} GPUs are asked for, and there are {len(names)}; ask for fewer.")
-    if _held or len(names) <= count or handed_out():
+    if _held or len(names) <= count or "LOCAL_RANK" in os.environ:
         return
     told = False
     while True:
@@ -73,8 +73,9 @@ def handed_out() -> bool:
 def _lock_free(names: list[str]) -> Iterator[tuple[str, IO[str]]]:
     """The GPUs that nobody holds, with their locks; each is locked when it is asked for."""
     folder = Path(os.environ.get("RDM_LOCK_DIR") or tempfile.gettempdir())
+    job = os.environ.get("SLURM_JOB_ID")  # its GPUs have numbers of their own
     for name in names:
-        lock = _lock(folder / f"rdm-gpu-{name}.lock")
+        lock = _lock(folder / (f"rdm-gpu-{job}-{name}.lock" if job else f"rdm-gpu-{name}.lock"))
         if lock is not None:
             yield name, lock
 

@@ -14,7 +14,7 @@ from rdm.data import digits
 from rdm.data import stage as data
 from rdm.data.sources import open_videos
 from rdm.diffusion.sampling import draw_latents
-from rdm.errors import UsageError
+from rdm.errors import ArtefactError, UsageError
 from rdm.latents import stage as latents
 from rdm.models.gates import attach_gates, gates_of, load_gates
 from rdm.models.zoo import build_network
@@ -289,3 +289,13 @@ def test_parts_are_joined_to_the_same_shards(workspace, experiment, monkeypatch)
     assert drawn == []
     assert np.array_equal(store.load(experiment, RUN, "plain").images, expected)
     assert not waiting.exists()
+
+
+def test_parts_are_drawn_beside_what_other_parameters_made(workspace, experiment):
+    """As Snakemake does it, which removes the earlier samples only before the call that joins the parts."""
+    fewer = experiment.sample["plain"].model_copy(update={"steps": experiment.sample["plain"].steps + 1})
+    changed = altered(experiment, sample=experiment.sample | {"plain": fewer})
+    [waiting] = stage.run(changed, RUN, part=Part(1, 1))
+    assert list(waiting.glob("*.npz"))
+    with pytest.raises(ArtefactError, match="made with other parameters"):
+        stage.run(changed, RUN)

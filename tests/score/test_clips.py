@@ -31,6 +31,7 @@ from rdm.score.inputs import open_items
 from rdm.score.pair import references_of
 from rdm.score.reference import Reference
 from rdm.score.sampling import error_of_mean
+from rdm.score.scorer import Scorer
 from rdm.score.statistics import FeatureStatistics
 from tests.conftest import ROOT, altered
 from tests.score.reference_formulas import frechet, inception, relu_features
@@ -426,7 +427,7 @@ def test_without_a_held_out_split_the_floor_is_half_against_half(videos, clips):
 
 def test_the_floor_of_a_held_out_split_takes_one_clip_of_each_video(videos):
     experiment = videos(2, test="mine")
-    _, order, _ = stage.floor_items(stage.Scorer(experiment, "clips"))
+    _, order, _ = stage.floor_items(Scorer(experiment, "clips"))
     assert sorted(order) == list(range(0, 62, 2))
 
 
@@ -437,7 +438,7 @@ def test_the_stored_reference_is_what_the_protocol_takes_of_the_videos(videos, c
     rule = {"stride": 1, "offset": "first", "videos": choice}
     experiment = videos(2, reference=ClipRule(**rule), reference_videos=wanted, seed=5)
     for name in ("clips", "frames"):
-        scorer = stage.Scorer(experiment, name)
+        scorer = Scorer(experiment, name)
         [direct] = references_of(Path("mine"), {name: scorer.protocol}, scorer.extractor).values()
         moments, expected = scorer.reference.moments["pool"], direct.moments["pool"]
         assert moments.count == expected.count == (wanted or 31) * (4 if name == "frames" else 1)
@@ -447,7 +448,7 @@ def test_the_stored_reference_is_what_the_protocol_takes_of_the_videos(videos, c
     taken = np.random.default_rng(5).permutation(31) if choice == "random" else np.arange(31)
     pool = outputs("clips", train.images[2 * taken[: wanted or 31]])[0]
     np.testing.assert_allclose(
-        stage.Scorer(experiment, "clips").reference.moments["pool"].mean, pool.mean(0), rtol=1e-5
+        Scorer(experiment, "clips").reference.moments["pool"].mean, pool.mean(0), rtol=1e-5
     )
 
 

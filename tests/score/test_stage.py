@@ -16,6 +16,7 @@ from rdm.errors import ArtefactError, RdmError, UsageError
 from rdm.params.evaluation import Classifier, Pretrained, Published, Row
 from rdm.score import classifier, stage
 from rdm.score.classifier import ConvNet, Labelled, as_tensor
+from rdm.score.scorer import Scorer
 from rdm.tables.build import build_table1
 from tests.conftest import ROOT, altered
 from tests.score.reference_formulas import frechet, inception
@@ -25,7 +26,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def scorer(workspace, experiment):
-    return stage.Scorer(experiment, "images")
+    return Scorer(experiment, "images")
 
 
 def with_score(experiment, **changes):
@@ -50,7 +51,18 @@ def test_a_set_against_itself(scorer):
     values = values_of(scorer, reference.images, reference.labels)
     assert abs(values["fid"]) < 1e-9
     assert abs(values["sfid"]) < 1e-9
-    assert 1 <= values["is"] <= 10
+
+
+def test_the_floors_accuracy_and_is_are_of_images_that_the_classifier_has_not_seen(workspace, experiment):
+    """Those that FID of the floor is of are what it learned from."""
+    content = json.loads(paths.floor("tiny", "ci").read_text())
+    test = data.load(experiment, "tiny", "test")
+    network = classifier.load(paths.extractor("tiny", "images") / "model.safetensors")
+    with torch.inference_mode():
+        logits = network(as_tensor(test.images[:]))[2].numpy()
+    assert content["values"]["is"]["value"] == pytest.approx(inception(logits), rel=1e-6)
+    assert content["values"]["accuracy"]["value"] == (logits.argmax(1) == test.labels).mean()
+    assert f"what needs no reference is of {len(test.labels)} of its items" in content["remarks"][-1]
 
 
 def test_values_equal_the_textbook(scorer, experiment):

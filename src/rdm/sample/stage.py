@@ -116,8 +116,10 @@ def run(experiment: Experiment, name: str, overwrite: bool = False, part: Part |
     recipes = {sampler: _recipe(experiment, name, sampler) for sampler in samplers}
     states = {sampler: paths.sample_state(name, sampler, recipe.digest) for sampler, recipe in recipes.items()}
     folders = {sampler: paths.sample(name, sampler) for sampler in samplers}
-    missing = [s for s in samplers if not is_current(folders[s], recipes[s], make_sample(name), overwrite)]
     made = list((states if part else folders).values())
+    missing = samplers  # of a part, whatever the folders hold: the call without a part replaces them
+    if part is None:
+        missing = [s for s in samplers if not is_current(folders[s], recipes[s], make_sample(name), overwrite)]
     if not missing:
         return made
     device = prepare(experiment)

@@ -58,10 +58,6 @@ def evaluate(
     estimates = {"fvd" if clips else "fid": _frechet(protocol, reference, layers["pool"], "pool", strata)}
     if protocol.sfid:
         estimates["sfid"] = _frechet(protocol, reference, layers["spatial"], "spatial", strata)
-    if protocol.inception_score is not None:
-        score = inception_score(layers["logits"], **protocol.inception_score.model_dump(), strata=strata)
-        classes = layers["logits"].shape[1]
-        estimates["is"] = Estimate(score.value, score.standard_error, classes, score.bias_corrected, score.spread)
     if protocol.precision_recall is not None:
         rule = protocol.precision_recall
         real = _items(reference)
@@ -77,8 +73,22 @@ def evaluate(
         )
         dimension = layers["pool"].shape[1]
         estimates["kid"] = Estimate(kernel.value, kernel.standard_error, dimension, spread=kernel.spread)
+    return _finite(estimates) | evaluate_alone(protocol, layers, labels)
+
+
+def evaluate_alone(protocol: Protocol, layers: Layers, labels: np.ndarray | None) -> dict[str, Estimate]:
+    """The protocol's metrics that need no reference, of features and labels as in `evaluate`."""
+    strata, estimates = None if protocol.labels == "random" else labels, {}
+    if protocol.inception_score is not None:
+        score = inception_score(layers["logits"], **protocol.inception_score.model_dump(), strata=strata)
+        classes = layers["logits"].shape[1]
+        estimates["is"] = Estimate(score.value, score.standard_error, classes, score.bias_corrected, score.spread)
     if protocol.extractor == "classifier" and "logits" in layers:
         estimates |= _seen(layers["logits"], labels, protocol.frames)
+    return _finite(estimates)
+
+
+def _finite(estimates: dict[str, Estimate]) -> dict[str, Estimate]:
     for metric, estimate in estimates.items():
         if not np.isfinite([estimate.value, estimate.standard_error]).all():
             raise RdmError(f"{metric} is {estimate.value} ± {estimate.standard_error}; look at the samples.")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rdm import paths
 from rdm.checkpoints import published_file
-from rdm.distributed import joined
+from rdm.distributed import PATIENCE, joined
 from rdm.errors import ArtefactError
 from rdm.latents import stage as latents
 from rdm.models.cost import forward_flops
@@ -83,7 +83,7 @@ def run(experiment: Experiment, name: str, overwrite: bool = False, trackers: Se
         return folder
     data = _training_data(latents.load(experiment, baseline.latents), baseline)
     device = prepare(experiment)
-    with joined(device):
+    with joined(device, PATIENCE):  # the first process verifies the latents, the others wait for it
         _train(experiment, name, recipe, data, device, trackers)
     return folder
 
