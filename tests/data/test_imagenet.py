@@ -199,7 +199,12 @@ def test_the_stage_refuses_before_anything_is_written(imagenet_parameters, both,
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda _: type("", (), {"free": 10**4})())
         refused = rdm("data", "imagenet", params=imagenet_parameters)
-        fails(refused, 1, "results/data/imagenet needs 0.0 GB more", "let results/ be a link to a larger disk")
+        fails(
+            refused,
+            1,
+            "results/data/imagenet needs 0.0 GB more",
+            "a folder on a larger disk (`snakemake --directory FOLDER`",
+        )
     assert not Path("results").exists()
     assert rdm("data", "imagenet", params=imagenet_parameters).exit_code == 0
     assert np.load("results/data/imagenet/train_images.npy").shape == (9, 16, 16, 3)

@@ -25,9 +25,9 @@ SKIP = "by `unusable: skip`"
 def open_videos_source(parameters: VideosData) -> Source:
     """Clips of both folders, sorted by video: uint8 (T, H, W, 3); of a set without a test folder, none for the test.
 
-    Raises UsageError if a folder or a class holds no videos, if the splits' classes differ, or for an unusable video:
-    here if its length or its frames' names tell, and when its clips are read if it is damaged. If those are to be
-    skipped, all are decoded here to find them.
+    Raises UsageError if a folder or a class holds no videos, if the splits' classes differ or a video is in both, or
+    for an unusable video: here if its length or its frames' names tell, and when its clips are read if it is damaged.
+    If those are to be skipped, all are decoded here to find them.
     """
     found = {"train": _Folder(Path(parameters.train), parameters, parameters.train_list)}
     if parameters.test is not None:
@@ -39,6 +39,8 @@ def open_videos_source(parameters: VideosData) -> Source:
             f"{first.root} and {last.root} must have the same class folders, but only one of them has "
             f"{', '.join(odd)}; make them alike, or set `labelled: false`."
         )
+    if len(found) > 1 and first.root.resolve() == last.root.resolve():
+        _require_apart(first, last)
     splits = {split: folder.split() for split, folder in found.items()}
     return Source(
         train=splits["train"],
@@ -51,8 +53,18 @@ def open_videos_source(parameters: VideosData) -> Source:
     )
 
 
+def _require_apart(train: _Folder, test: _Folder) -> None:
+    """Raise UsageError for a video of one folder that is in both splits: it would be its own reference."""
+    both = train.videos.keys() & test.videos.keys()
+    if both:
+        raise UsageError(
+            f"{train.root}: {len(both)} videos are in the train and the test split, the first {min(both)}; name each "
+            "split's own videos in `train_list` and `test_list`."
+        )
+
+
 def square(frame: np.ndarray, size: int) -> np.ndarray:
-    """The centred square of `frame`, uint8 (H, W, 1 or 3), resized bilinearly to uint8 (size, size, 3)."""
+    """The centred square of `frame`, uint8 (H, W, 1 or 3), resized by Pillow's bilinear filter to (size, size, 3)."""
     height, width, channels = frame.shape
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2

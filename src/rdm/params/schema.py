@@ -79,7 +79,7 @@ class MovingDigitsData(Section):
 class VideosData(Section):
     """Real videos, as files or as folders of frames: UCF-101, SkyTimelapse, Taichi-HD, or one's own.
 
-    Frames are cropped to a centred square of the short side and resized to `image_size` bilinearly, as Latte's are.
+    Frames are cropped to a centred square of the short side and resized to `image_size` by Pillow's bilinear filter.
     """
 
     source: Literal["videos"]

@@ -21,7 +21,7 @@ from rdm.provenance.files import whole_file
 
 PACKAGE = Path(__file__).resolve().parents[1]
 FORMAT = b"2"  # of `_bare_code`: another number when it gives other text of the same source
-LIBRARIES = ("diffusers", "numpy", "pillow", "scipy", "tokenizers", "torch", "torch-fidelity", "transformers")
+LIBRARIES = ("av", "diffusers", "numpy", "pillow", "scipy", "tokenizers", "torch", "torch-fidelity", "transformers")
 # the modules behind each verb; what they import from this package is followed
 ENTRY = {
     "data": "rdm.data.stage",
@@ -58,7 +58,10 @@ def _module(module: str) -> tuple[list[str], str]:
     path = _path(module)
     source = path.read_bytes()
     key, cached = hashlib.sha256(FORMAT + source).hexdigest(), Path(cache_from_source(str(path))).with_suffix(".digest")
-    found = cached.read_text(encoding="ascii").split("\n") if cached.is_file() else []
+    try:
+        found = cached.read_text(encoding="ascii").split("\n")
+    except (OSError, UnicodeDecodeError):  # not there, for its owner alone, or damaged
+        found = []
     if not found or found[0] != key:
         tree = ast.parse(source)
         imports = [name for name in _imports(tree) if name.split(".")[0] == "rdm" and _path(name).is_file()]

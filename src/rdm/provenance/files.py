@@ -74,7 +74,11 @@ def share_file(file: Path, folder: Path) -> None:
         shutil.copy(file, folder)
 
 
-def require_disk(place: Path, needed: int, remedy: str = "let results/ be a link to a larger disk") -> None:
+# not a link in the place of results/: .rdm/ grows, too, and git keeps results/example
+LARGER_DISK = "work in a folder on a larger disk (`snakemake --directory FOLDER`, or `rdm` run there)"
+
+
+def require_disk(place: Path, needed: int, remedy: str = LARGER_DISK) -> None:
     """Raise RdmError unless the disk on which `place` is, or will be, has so many bytes free."""
     there = next(parent for parent in (place.absolute(), *place.absolute().parents) if parent.exists())
     free = shutil.disk_usage(there).free
