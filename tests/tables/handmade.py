@@ -18,6 +18,8 @@ SPOILT = pytest.mark.parametrize(
         (lambda s: s["recipe"]["parameters"]["score"].update(reference="0"), "made with other parameters"),
         (lambda s: s["recipe"]["parameters"].update(seed=7), "made with other parameters"),
         (lambda s: s["recipe"]["inputs"].update(samples="0" * 64), "is the score of earlier samples"),
+        (lambda s: s["recipe"]["inputs"].update(extractor="0" * 64), "of another extractor than the floor's"),
+        (lambda s: s["recipe"]["inputs"].update(reference="0" * 64), "against another reference than the floor's"),
         (lambda s: s.pop("values"), "is damaged"),
     ],
 )

@@ -28,6 +28,10 @@ from rdm.provenance.manifest import read
 
 METRICS = ("fvd", "fid", "sfid", "is", "accuracy", "identity")
 HIGHER_IS_BETTER = ("is", "accuracy", "identity")
+JUDGES = {
+    "extractor": "of another extractor than the floor's",
+    "reference": "against another reference than the floor's",
+}
 
 
 @dataclass(frozen=True)
@@ -117,13 +121,29 @@ def read_published_score(experiment: Experiment, name: str, score: str, kept: Pa
         samples = (open_images if experiment.protocols[score].clips is None else open_videos)(source).digest
     path = paths.published_score(name, experiment.score[score].protocol)
     parameters = of_published_score(experiment, name, score)
-    return _over_seeds([_read(path, make_score(name), parameters, samples, kept)])
+    of = judges(experiment, score, kept) | {"samples": samples}
+    return _over_seeds([_read(path, make_score(name), parameters, of, kept)])
 
 
 def read_floor(experiment: Experiment, score: str) -> Scores:
     """The scores of real items."""
     path = paths.floor(experiment.score[score].data, experiment.score[score].protocol)
-    return _over_seeds([_read(path, make_floor(score), of_scoring(experiment, score))])
+    return _over_seeds([_read(path, make_floor(score), of_scoring(experiment, score), {}, None)])
+
+
+def judges(experiment: Experiment, score: str, kept: Path | None = None) -> dict[str, str]:
+    """The digests of the extractor and the reference that the floor was scored with, if it was.
+
+    What stands in one column must be seen by the same extractor and against the same items: a difference of seeds of a
+    classifier alone is many times that of gates.
+    """
+    path = paths.floor(experiment.score[score].data, experiment.score[score].protocol)
+    path = path if kept is None else paths.within(kept, path)
+    try:
+        inputs = json.loads(path.read_text(encoding="utf-8"))["recipe"]["inputs"]
+        return {name: inputs[name] for name in JUDGES if name in inputs}
+    except (OSError, ValueError, KeyError, TypeError):  # the table that shows it says what is wrong with it
+        return {}
 
 
 Estimates = dict[str, tuple[float, float]]  # metric -> value and standard error
@@ -143,13 +163,12 @@ def _read_run(experiment: Experiment, run: str, sampler: str, score: str, kept: 
     path, samples = paths.score(run, sampler, experiment.score[score].protocol), None
     if kept is None:
         samples = read(paths.sample(run, sampler), make_sample(run), of_sample(experiment, run, sampler)).digest
-    return _read(path, make_score(run), of_score(experiment, run, sampler, score), samples, kept)
+    of = judges(experiment, score, kept) | {"samples": samples}
+    return _read(path, make_score(run), of_score(experiment, run, sampler, score), of, kept)
 
 
-def _read(
-    path: Path, remedy: str, parameters: Values, samples: str | None = None, kept: Path | None = None
-) -> Estimates:
-    """The values of one score file; samples: the digest of the items that it must be of."""
+def _read(path: Path, remedy: str, parameters: Values, of: dict[str, str | None], kept: Path | None) -> Estimates:
+    """The values of one score file. of: the digests of the inputs that it must be of, as far as they are known."""
     path = path if kept is None else paths.within(kept, path)
     if not path.is_file():
         raise MissingError(f"{path} is not there yet; run `{remedy}` first.")
@@ -165,8 +184,10 @@ def _read(
     wanted = json.loads(json.dumps(parameters))
     if not (recipe == wanted if kept is None else _holds(recipe, wanted)):
         raise ArtefactError(f"{path} was made with other parameters; run `{remedy}` again.")
-    if samples is not None and content["recipe"]["inputs"]["samples"] != samples:
-        raise ArtefactError(f"{path} is the score of earlier samples; run `{remedy}` again.")
+    inputs = content["recipe"]["inputs"]
+    for name, what in (("samples", "of earlier samples"), *JUDGES.items()):
+        if of.get(name) is not None and inputs.get(name) != of[name]:
+            raise ArtefactError(f"{path} is the score {what}; run `{remedy}` again.")
     return values
 
 

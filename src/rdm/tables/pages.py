@@ -6,7 +6,7 @@ import pandas as pd
 
 from rdm.params import Experiment
 from rdm.params.protocol import Protocol
-from rdm.tables.build import VIDEO_COLUMNS, columns_of
+from rdm.tables.build import IMAGE_METRICS, VIDEO_COLUMNS, columns_of
 from rdm.tables.render import Page, decimals, number, with_error
 
 METRICS = {"fid": "FID", "sfid": "sFID", "is": "IS", "fvd": "FVD", "identity": "identity"}
@@ -39,8 +39,8 @@ def page2(table: pd.DataFrame, experiment: Experiment) -> Page:
         if title.endswith("FVD") and difference.notna().any():  # those of the frame columns stand in the CSV
             digits = f"+.{decimals(ours) + 1}f"
             columns[f"{title} − control"] = with_error(difference, table[f"{name}_minus_control_spread"], digits)
-    columns["Verdict"] = table.apply(_verdicts, axis=1)
-    columns["Origin"] = table.apply(_origins, axis=1)
+    columns["Verdict"] = table.apply(_verdicts, axis=1, columns=VIDEO_COLUMNS)
+    columns["Origin"] = table.apply(_origins, axis=1, columns=VIDEO_COLUMNS)
     return Page(pd.DataFrame(columns), [*_notes2(experiment), _remarks(table)])
 
 
@@ -62,13 +62,29 @@ def _ours_note(experiment: Experiment, table: str, items: str) -> str:
     return f"Ours: {ours} from the finite number of {items}."
 
 
+def _verdicts(row: pd.Series, columns: dict[str, str]) -> str:
+    """One word if it is the same for all that was run; else by column. columns: name -> title."""
+    ran = [name for name in columns if pd.notna(row[f"{name}_ours"]) and row[f"{name}_verdict"]]
+    found = {columns[name]: row[f"{name}_verdict"] for name in ran}
+    if len(set(found.values())) > 1:
+        return ", ".join(f"{title}: {word}" for title, word in found.items())
+    printed = any(row[f"{name}_verdict"] for name in columns)
+    return next(iter(found.values()), "not run" if printed else "")
+
+
+def _origins(row: pd.Series, columns: dict[str, str]) -> str:
+    """Of our numbers; `quoted` if there are none."""
+    ours = [row[f"{name}_origin"] for name in columns if pd.notna(row[f"{name}_ours"])]
+    return ", ".join(dict.fromkeys(ours)) or "quoted"
+
+
 # ---------------------------------------------------------------- Table 1
 
 
 def _image_columns(table: pd.DataFrame, kind: str, prefix: str, title: str, accuracy: str) -> dict[str, pd.Series]:
     """One half of the table, from labels or from text. title: what the names of its columns begin with."""
     columns = {"Method": table["method"]}
-    for metric in ("fid", "sfid", "is"):
+    for metric in IMAGE_METRICS:
         name = title + METRICS[metric]
         columns[f"{name} paper"] = table[f"{kind}_{metric}_paper"].map(number)
         columns[f"{name} ours"] = _ours(table, f"{kind}_{metric}")
@@ -76,8 +92,9 @@ def _image_columns(table: pd.DataFrame, kind: str, prefix: str, title: str, accu
     columns[accuracy] = seen.map(lambda value: "" if pd.isna(value) else f"{100 * value:.1f} %")
     difference, spread = table[f"{prefix}fid_minus_control"], table[f"{prefix}fid_minus_control_spread"]
     columns[f"{title}FID − control"] = with_error(difference, spread, "+.4f")
-    columns["Verdict"] = table[f"{kind}_fid_verdict"]
-    columns["Origin"] = table[f"{kind}_fid_origin"]
+    measured = {f"{kind}_{metric}": METRICS[metric] for metric in IMAGE_METRICS}
+    columns["Verdict"] = table.apply(_verdicts, axis=1, columns=measured)
+    columns["Origin"] = table.apply(_origins, axis=1, columns=measured)
     return columns
 
 
@@ -130,7 +147,8 @@ def _notes1(experiment: Experiment) -> list[str]:
         *notes,
         "Ungated control: the same start weights, steps, data and noise as the gated row, without gates. "
         "FID − control is the paired difference over seeds: what the gates changed.",
-        "Floor: real images of the other split under the same protocol.",
+        "Floor: real images of the other split under the same protocol"
+        f"{_unseen(experiment, 'table1', 'IS and accuracy')}.",
         ORIGIN.format("images"),
     ]
 
@@ -151,27 +169,18 @@ def _rules(protocol: Protocol) -> str:
     return f"{items} {against}, features of the {protocol.extractor}"
 
 
+def _unseen(experiment: Experiment, table: str, metrics: str) -> str:
+    """Of which items a floor's metrics without reference are, where they are of others."""
+    protocols = [experiment.protocols[score] for score in experiment.scores_in(table)]
+    learned = any(p.extractor == "classifier" and p.reference == "test" for p in protocols)
+    return f"; {metrics} are of the reference's split, since from the other the classifier learned" if learned else ""
+
+
 def _reproduced(experiment: Experiment) -> str:
     return f"Reproduced: within {100 * experiment.tables.tolerance:g} % of the paper's value."
 
 
 # ---------------------------------------------------------------- Table 2
-
-
-def _verdicts(row: pd.Series) -> str:
-    """One word if it is the same for all that was run; else by column."""
-    ran = [name for name in VIDEO_COLUMNS if pd.notna(row[f"{name}_ours"]) and row[f"{name}_verdict"]]
-    found = {VIDEO_COLUMNS[name]: row[f"{name}_verdict"] for name in ran}
-    if len(set(found.values())) > 1:
-        return ", ".join(f"{title}: {word}" for title, word in found.items())
-    printed = any(row[f"{name}_verdict"] for name in VIDEO_COLUMNS)
-    return next(iter(found.values()), "not run" if printed else "")
-
-
-def _origins(row: pd.Series) -> str:
-    """Of our numbers; `quoted` if there are none."""
-    ours = [row[f"{name}_origin"] for name in VIDEO_COLUMNS if pd.notna(row[f"{name}_ours"])]
-    return ", ".join(dict.fromkeys(ours)) or "quoted"
 
 
 def _notes2(experiment: Experiment) -> list[str]:
@@ -187,9 +196,9 @@ def _notes2(experiment: Experiment) -> list[str]:
     return [
         *notes,
         "Ungated control: the same start weights, steps, data and noise as the gated row, without gates. "
-        "FVD − control is the paired difference over seeds: what the gates changed.",
+        "FVD − control is the paired difference over seeds: what the gates changed. Of one seed it has no error.",
         "Floor, beside every FVD: real clips against real clips, those of the other split scored like samples; "
-        "where there is no other split, one half against the other.",
+        f"where there is no other split, one half against the other{_unseen(experiment, 'table2', 'IS and identity')}.",
         "The paper's frame columns are inherited: in the tables that it took them over from, FID is that of "
         "FaceForensics and IS that of C3D on UCF-101; it does not say on which data its own are (reading R9). "
         "Ours are as said above.",
