@@ -123,6 +123,17 @@ FRAMES = ("--protocol", "ci_frames", "--weights", "net.safetensors", "--set", "s
 IMAGES = ("--protocol", "ci", "--weights", "net.safetensors", "--set", "samples=96", "--set", "inception_score=null")
 
 
+def test_frames_of_another_aspect_are_refused(folder):
+    """I3D would stretch both to one square, as no evaluation of samples does that were cropped to squares."""
+    np.savez("square.npz", arr_0=np.zeros((2, 16, 8, 8, 3), np.uint8))
+    np.savez("larger.npz", arr_0=np.zeros((2, 16, 16, 16, 3), np.uint8))
+    np.savez("wide.npz", arr_0=np.zeros((2, 16, 8, 12, 3), np.uint8))
+    options = ("--protocol", "fvd2048_16f_stride1", "--set", "samples=2", "--weights", "none")
+    said = rdm("square.npz", "--against", "wide.npz", *options, code=2)
+    assert "square.npz holds items of 16x8x8: frames of another aspect; crop them alike first" in said
+    assert "none is not there" in rdm("square.npz", "--against", "larger.npz", *options, code=2)
+
+
 def test_frames_of_any_clips_score_as_images_do(folder):
     options = (*FRAMES, "--set", "sfid=true")
     of_clips, of_images = score("samples_clips.npz", "reference_clips.npz", options), None
@@ -447,9 +458,7 @@ def test_the_stored_reference_is_what_the_protocol_takes_of_the_videos(videos, c
     train = data.load(experiment, "mine", "train")
     taken = np.random.default_rng(5).permutation(31) if choice == "random" else np.arange(31)
     pool = outputs("clips", train.images[2 * taken[: wanted or 31]])[0]
-    np.testing.assert_allclose(
-        Scorer(experiment, "clips").reference.moments["pool"].mean, pool.mean(0), rtol=1e-5
-    )
+    np.testing.assert_allclose(Scorer(experiment, "clips").reference.moments["pool"].mean, pool.mean(0), rtol=1e-5)
 
 
 # ---------------------------------------------------------------- clips of others

@@ -112,6 +112,20 @@ def test_a_result_is_never_a_bare_number(folder):
     assert "bias_corrected" not in result["values"]["sfid"]
 
 
+def test_errors_are_those_of_dealt_labels_only_where_they_are_dealt(folder):
+    """By the protocol in the reference's proportions; drawn at random, they vary more."""
+    images, labels = pictures(1)
+    np.savez("other.npz", arr_0=pictures(0)[0], arr_1=np.roll(labels, 7))
+    np.savez("unlike.npz", arr_0=images, arr_1=np.where(labels == 0, 1, labels))
+    options = (*NET, "--set", "labels=reference")
+    found = {name: score(f"{name}.npz", "other.npz", options) for name in ("samples", "unlike")}
+    random = score("samples.npz", "other.npz", (*NET, "--set", "labels=random"))
+    assert not any("proportions" in remark for remark in found["samples"]["remarks"])
+    assert any("proportions" in remark for remark in found["unlike"]["remarks"])
+    errors = {name: result["values"]["fid"]["standard_error"] for name, result in found.items()}
+    assert errors["samples"] < random["values"]["fid"]["standard_error"] == errors["unlike"]
+
+
 def test_the_printed_table_and_the_file_say_the_same(folder):
     text = rdm("samples.npz", "--against", "reference.npz", *NET, "--out", "out.json")
     result = json.loads(Path("out.json").read_text())

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from rdm.data.sources import Images
 from rdm.errors import UsageError
@@ -20,6 +23,7 @@ from rdm.score.reference import Reference, ways_of
 Protocols = dict[str, Protocol]
 Side = Literal["reference", "samples"]
 Source = parts.Parts | Images | ClipItems | FrameItems
+UNLIKE = "labels are not in the reference's proportions, as the protocol says: errors are those of random labels"
 
 
 def score_pair(samples: Path, against: Path, protocols: Protocols, settings: Settings) -> list[dict[str, Any]]:
@@ -32,6 +36,7 @@ def score_pair(samples: Path, against: Path, protocols: Protocols, settings: Set
     started = time.monotonic()
     sources = {clips: _open(samples, clips, "samples") for clips in {p.clips: None for p in protocols.values()}}
     remarks = {name: _check(sources[p.clips], against, p, name) for name, p in protocols.items()}
+    dealt = {name: p if UNLIKE not in remarks[name] else _random(p) for name, p in protocols.items()}
     extractor = extractor_of(protocols, settings)
     results = []
     for clips, source in sources.items():  # protocols that see the same clips, or images, share a pass
@@ -41,7 +46,7 @@ def score_pair(samples: Path, against: Path, protocols: Protocols, settings: Set
         for name, protocol in group.items():
             found = {layer: values[: protocol.samples * protocol.frames] for layer, values in layers[name].items()}
             labels = None if source.labels is None else source.labels[: protocol.samples]
-            estimates = evaluate(protocol, references[name], found, labels, settings.device)
+            estimates = evaluate(dealt[name], references[name], found, labels, settings.device)
             results.append(
                 {
                     **describe(protocol, name, extractor, references[name]),
@@ -61,12 +66,38 @@ def _check(source: Source, against: Path, protocol: Protocol, name: str) -> list
     if isinstance(source, parts.Parts) or parts.is_parts(against) or reference.is_statistics(against):
         return remarks
     other = open_items(against, protocol.clips, "reference")
+    if protocol.labels == "reference" and not _in_proportion(source.labels, other.labels, protocol.samples):
+        remarks.append(UNLIKE)
     if other.shape[1:-1] != source.shape[1:-1]:
         pair = [f"{s.path} holds items of {'x'.join(map(str, s.shape[1:-1]))}" for s in (other, source)]
         if protocol.extractor == "classifier":
             raise UsageError(f"{', '.join(pair)}; scale one of them, the {protocol.extractor} takes them as they are.")
+        if protocol.clips is not None and _aspect(other) != _aspect(source):  # both would be stretched to one square
+            raise UsageError(
+                f"{', '.join(pair)}: frames of another aspect; crop them alike first, as the samples were."
+            )
         remarks.append(", ".join(pair))
     return remarks
+
+
+def _in_proportion(labels: np.ndarray | None, real: np.ndarray | None, count: int) -> bool:
+    """Whether the first `count` labels are dealt as the reference's are, to within one of each; true if not known."""
+    if labels is None or real is None:
+        return True
+    classes = np.union1d(labels[:count], real)
+    sides = [np.searchsorted(classes, given) for given in (labels[:count], real)]
+    own, theirs = (np.bincount(side, minlength=len(classes)) / len(side) for side in sides)
+    return bool(np.abs(own - theirs).max() * count <= 1 + 1e-9)
+
+
+def _random(protocol: Protocol) -> Protocol:
+    return protocol.model_copy(update={"labels": "random"})
+
+
+def _aspect(items: Source) -> Fraction:
+    """Width by height."""
+    height, width = items.shape[-3:-1]
+    return Fraction(width, height)
 
 
 def references_of(against: Path, protocols: Protocols, extractor: Extractor) -> dict[str, Reference]:
