@@ -5,8 +5,10 @@ import sys
 
 import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
-from rdm.runtime import choose_device
+from rdm.runtime import choose_device, prepare
+from tests.conftest import altered
 
 PROGRAM = """
 import ctypes, resource, torch
@@ -47,9 +49,24 @@ def test_a_gpu_is_named_with_its_number(monkeypatch):
     assert chosen == [0]
 
 
+def test_threads_are_those_of_the_parameter_file(experiment):
+    """torch's and BLAS's, on whose number the last bits of a sum depend."""
+    try:
+        for threads in (2, 1):
+            prepare(altered(experiment, threads=threads, device="cpu"))
+            assert torch.get_num_threads() == threads
+            assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {threads}
+    finally:
+        threadpool_limits(1)
+        torch.set_num_threads(1)
+
+
 def test_what_does_not_repeat_itself_is_off():
-    """Attention's backward passes in cuDNN and in memory-efficient kernels."""
+    """Attention's backward passes in cuDNN and in memory-efficient kernels; and TF32."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     choose_device("cpu")
+    assert not torch.backends.cuda.matmul.allow_tf32
+    assert not torch.backends.cudnn.allow_tf32
     assert torch.are_deterministic_algorithms_enabled()
     assert not torch.backends.cuda.mem_efficient_sdp_enabled()
     assert not torch.backends.cuda.cudnn_sdp_enabled()

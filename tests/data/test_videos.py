@@ -155,14 +155,13 @@ def test_a_video_in_both_splits_is_refused(ucf):
     """A forgotten list is all that it takes, since UCF-101's splits share a folder."""
     folder, lists, split = ucf
     refused(
-        lambda: open_source(folder, **split | {"test_list": None}), "3 videos are in the train and the test split, the first"
+        lambda: open_source(folder, **split | {"test_list": None}),
+        "3 videos are in the train and the test split, the first",
     )
     (lists / "testlist01.txt").write_text(
         "Archery/v_Archery_g02_c01.avi\nHandstandPushups/v_HandStandPushups_g01_c01.avi"
     )
-    refused(
-        lambda: open_source(folder, **split), "1 videos are in the .*first Archery.v_Archery_g02_c01.avi"
-    )
+    refused(lambda: open_source(folder, **split), "1 videos are in the .*first Archery.v_Archery_g02_c01.avi")
 
 
 def test_lists_that_do_not_fit(ucf):

@@ -83,3 +83,22 @@ def test_files_that_do_not_fit_are_refused(stored, case):
 def test_heads_must_fit(stored, heads):
     with pytest.raises(UsageError, match=r"2 resolutions of \(32, 64\) channels do not fit heads"):
         import_unet(stored(official_ldm.checkpoint()), heads)
+
+
+@pytest.mark.parametrize(
+    ("channels", "removed"),
+    [
+        ((32, 48), ()),
+        ((33, 66), ()),
+        ((32, 64), "input_blocks.3.0.out_layers.3.bias"),
+        ((32, 64), "input_blocks.3."),
+    ],
+    ids=["no multiple of 32", "odd from the first", "a block without its width", "a block too few"],
+)
+def test_widths_and_blocks_that_are_no_ldms_are_refused(stored, channels, removed):
+    """In one sentence, before diffusers' GroupNorm of 32 groups fails on them; the heads would fit."""
+    weights = official_ldm.checkpoint(channels=channels)
+    if removed:
+        weights = {n: t for n, t in weights.items() if not n.startswith(official_ldm.PREFIX + removed)}
+    with pytest.raises(UsageError, match="its blocks are not those of a class-conditional LDM; give an official"):
+        import_unet(stored(weights), (1, 1))

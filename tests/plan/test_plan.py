@@ -319,7 +319,7 @@ def test_another_gpu_and_another_utilisation():
         (["--items", "digits"], "write DATASET=N"),
         (["--items", "digits=0"], "write DATASET=N"),
         (["--items", "digits=²"], "write DATASET=N"),
-        (["--utilisation", "0"], "0"),
+        (["--utilisation", "0"], "0 is not in the range 0<x<=1"),
         (["--utilisation", "nan"], "--utilisation nan: write a number above 0"),
     ],
 )

@@ -499,7 +499,7 @@ def rewritten(images, labels=None):
         (lambda clips: clips[:, :3], "video 0 has 3 frames; a clip of 4 frames at stride 1 needs 4"),
         (lambda clips: clips[:, :, ::2, ::2], "items of 4x8x8x1, the reference's are 4x16x16x1"),
         (lambda clips: clips.repeat(3, axis=-1), "items of 4x16x16x3, the reference's are 4x16x16x1"),
-        (lambda clips: clips[:, 0], "theirs"),
+        (lambda clips: clips[:, 0], "score it by a protocol for images"),
     ],
     ids=["few", "short", "small", "colour", "images"],
 )

@@ -590,7 +590,7 @@ def test_more_samples_than_the_protocol_scores(folder):
         (("reference", "build", "reference.npz", "o.json", *NET), "ends in .npz"),
         (("samples.npz", "--against", "reference.npz", *NET, "--out", "."), "ends in .json"),
         (("features", "samples.npz", "samples.npz", *NET), "where a folder is needed"),
-        (("samples.npz", "--against", "broken.npz", *NET), "broken.npz"),
+        (("samples.npz", "--against", "broken.npz", *NET), "broken.npz cannot be read as"),
         (("samples.npz", "--against", "unlike.npz", *NET), "cannot be read as a reference file"),
         (("samples.npz", "--against", "reference.npz", *NET, "--weights", "list.pth"), "is not a file of classifier"),
         (("samples.npz", "--against", "reference.npz", *NET, "--weights", "clips.safetensors"), "takes clips"),

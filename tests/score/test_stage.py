@@ -14,6 +14,7 @@ from rdm import paths
 from rdm.data import stage as data
 from rdm.errors import ArtefactError, RdmError, UsageError
 from rdm.params.evaluation import Classifier, Pretrained, Published, Row
+from rdm.sample import stage as sample
 from rdm.score import classifier, stage
 from rdm.score.classifier import ConvNet, Labelled, as_tensor
 from rdm.score.scorer import Scorer
@@ -63,6 +64,21 @@ def test_the_floors_accuracy_and_is_are_of_images_that_the_classifier_has_not_se
     assert content["values"]["is"]["value"] == pytest.approx(inception(logits), rel=1e-6)
     assert content["values"]["accuracy"]["value"] == (logits.argmax(1) == test.labels).mean()
     assert f"what needs no reference is of {len(test.labels)} of its items" in content["remarks"][-1]
+
+
+def test_labels_dealt_otherwise_than_the_protocol_says_are_remarked(workspace, experiment):
+    """As LDM's are; not of a sampler that leaves them to the protocol, nor from text, where they are the captions'."""
+    own = experiment.sample["plain"].model_copy(update={"labels": "balanced"})
+    changed = altered(experiment, sample=experiment.sample | {"plain": own})
+    sample.run(changed, "ci-dit-s0", overwrite=True)
+    remarks = {
+        (path.parent.parent.name, path.parent.name): json.loads(path.read_text())["remarks"]
+        for path in stage.run(changed, ["ci-dit-s0", "ci-dit-text-s0"])
+    }
+    assert len(remarks) == 4
+    assert "labels were balanced, as the system's own; the protocol says reference" in remarks["ci-dit-s0", "plain"]
+    for name in (("ci-dit-s0", "guided"), ("ci-dit-text-s0", "plain"), ("ci-dit-text-s0", "guided")):
+        assert not any(remark.startswith("labels were") for remark in remarks[name]), name
 
 
 def test_values_equal_the_textbook(scorer, experiment):

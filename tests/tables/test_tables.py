@@ -252,12 +252,6 @@ def test_a_table_without_gated_rows_has_an_empty_picture(experiment, tmp_path, m
     assert written.is_file()
 
 
-def test_the_picture_shows_baseline_control_and_gated(workspace):
-    picture = imread(workspace / paths.figure("samples"))
-    assert picture.shape[0] > 200
-    assert np.unique(picture).size > 20
-
-
 def test_rows_whose_labels_are_dealt_in_another_way_are_named():
     """At the paper's scale LDM's are balanced, as its authors', and the others' random, as DiT's."""
     [note] = [note for note in pages._notes1(params.load(ROOT / "params" / "paper.yaml")) if "Labels" in note]

@@ -74,7 +74,7 @@ def test_a_step_draws_one_of_the_captions_of_each_item(job):
 
 
 def test_the_frozen_encoder_does_not_move(job):
-    """Trained on captions, interrupted or not, gated or not: what encodes them is what it was."""
+    """Trained on captions: what encodes them is what it was."""
     network = build("unet-text")
     before = copy.deepcopy(network.text._held[0].state_dict())
     tokens = network.text.tokens(CAPTIONS)[:, None]

@@ -3,24 +3,30 @@
 import copy
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from rdm import paths
+from rdm.errors import ArtefactError
 from rdm.latents import stage as latents
 from rdm.models.cost import forward_flops
 from rdm.models.gates import attach_gates, save_gates, split_state
+from rdm.models.text import build_text, folder_digest
 from rdm.models.zoo import build_network
 from rdm.params.gates import Gates
+from rdm.params.network import PublishedEncoder
 from rdm.params.schema import DiT
 from rdm.provenance.manifest import read
 from rdm.randomness import seed_of
 from rdm.train import loop, stage
 from rdm.train.loop import Job, fit
 from tests.conftest import altered
+from tests.models.small import ENCODER, WORDS
 
 CPU = torch.device("cpu")
 
@@ -218,3 +224,41 @@ def test_flops_do_not_depend_on_the_device(device):
     small = DiT(kind="dit", width=32, depth=3, heads=4, patch=2)
     network = attach_gates(build_network(small, [4, 8, 8], 10, 0), Gates(learning_rate=1.0))
     assert forward_flops(copy.deepcopy(network).to(device), [4, 8, 8]) == flops_of_a_dit(32, 3, 2, 4, 8)
+
+
+def test_a_run_belongs_to_the_text_encoder_that_it_learned_with(workspace, experiment):
+    """Other weights in the same folder: neither taken for current, nor loaded; with --overwrite learned anew."""
+    tokenizer, run = build_text(ENCODER, WORDS).tokenizer, "ci-dit-text-s0"
+
+    def write(seed):
+        shutil.rmtree("encoder", ignore_errors=True)
+        torch.manual_seed(seed)
+        config = BertConfig(
+            vocab_size=len(tokenizer), hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+        )
+        BertModel(config).eval().save_pretrained("encoder")
+        fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, pad_token="[PAD]")
+        fast.save_pretrained("encoder")
+        return folder_digest(Path("encoder"))
+
+    baselines = experiment.train.baselines
+    published = PublishedEncoder(weights="encoder", width=8, length=8)
+    network = baselines["dit-text"].network.model_copy(update={"text": published})
+    entry = baselines["dit-text"].model_copy(update={"network": network})
+    train = experiment.train.model_copy(update={"baselines": baselines | {"dit-text": entry}})
+    changed = altered(experiment, train=train)
+    shutil.rmtree(workspace / paths.train(run))
+    first = write(seed=0)
+    folder = workspace / stage.run(changed, run)
+    before = weights_of(folder)
+    assert stage.load(changed, run, CPU).artefact.recipe["inputs"]["text"] == first
+    second = write(seed=1)
+    assert second != first
+    with pytest.raises(ArtefactError, match=rf"learned with another text encoder; run `rdm train {run} --overwrite`"):
+        stage.load(changed, run, CPU)
+    with pytest.raises(ArtefactError, match=rf"made from other input files; run `rdm train {run} --overwrite`"):
+        stage.run(changed, run)
+    assert equal(weights_of(folder), before)
+    stage.run(changed, run, overwrite=True)
+    assert stage.load(changed, run, CPU).artefact.recipe["inputs"]["text"] == second
+    assert not equal(weights_of(folder), before)
