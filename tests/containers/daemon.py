@@ -13,10 +13,11 @@ LOG_CONFIG = {"HostConfig": {"LogConfig": {"Type": "json-file"}}}
 
 
 class Daemon:
-    """What it has (`images`: tag -> labels), how containers in it end, and what it was asked."""
+    """What it has (`images`: tag -> labels) and is, how containers in it end, and what it was asked."""
 
     def __init__(self):
         self.images, self.status, self.build_error = {}, 0, None
+        self.security = ["name=seccomp,profile=builtin"]
         self.out, self.err = b"out\n", b"err\n"
         self.build, self.created, self.removed, self.signals = None, None, 0, []
         self.started, self.ended = threading.Event(), threading.Event()
@@ -27,6 +28,8 @@ class Daemon:
         if path == "/version":
             return 200, {"ApiVersion": "1.45"}
         path = path.partition("/v1.45")[2]
+        if path == "/info":
+            return 200, {"SecurityOptions": self.security}
         if path == "/images/json":
             tag = json.loads(query["filters"])["reference"][0]
             return 200, [{"Id": tag}] if tag in self.images else []

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from rdm.containers import apptainer
-from rdm.errors import UsageError
-from rdm.provenance import image
+from rdm.containers import apptainer, host, oci
+from rdm.errors import RdmError, UsageError
+from rdm.provenance import environment, image
 from tests.conftest import ROOT
 from tests.containers.daemon import Daemon, serve
 
@@ -131,11 +131,8 @@ def test_a_failed_build_says_why(machine, daemon):
 
 def test_docker_runs_a_command(machine, daemon, tmp_path):
     daemon.images[TAG], daemon.status = {}, 7
-    weights, locks = tmp_path / "weights", tmp_path / "locks"
-    weights.mkdir()
-    locks.mkdir()
-    machine |= {"RDM_PARAMS": "params/ci.yaml", "RDM_CACHE": str(weights), "LD_LIBRARY_PATH": "/mine"}
-    machine["RDM_LOCK_DIR"] = str(locks)
+    (Path(machine["PATH"]) / "git").symlink_to(shutil.which("git"))
+    machine |= {"RDM_PARAMS": "params/ci.yaml", "LD_LIBRARY_PATH": "/mine"}
     (tmp_path / "here").mkdir()
     command = ["rdm", "train", "--help", "ci-dit-s0"]
     done = rdm("container", "run", "--", *command, env=machine, cwd=tmp_path / "here", code=7)
@@ -148,12 +145,60 @@ def test_docker_runs_a_command(machine, daemon, tmp_path):
     given = dict(variable.split("=", 1) for variable in asked["Env"])
     assert own.items() <= given.items()
     assert "LD_LIBRARY_PATH" not in given
-    host = asked["HostConfig"]
-    shared = {f"{folder}:{folder}:rw" for folder in (ROOT, tmp_path / "here", weights, locks)}
-    assert set(host["Binds"]) == {*shared, f"{tempfile.gettempdir()}:/tmp:rw"}
-    assert (host["ReadonlyRootfs"], host["Init"]) == (True, True)
-    assert not host["DeviceRequests"]
+    environment.commit.cache_clear()
+    assert given.get("RDM_COMMIT") == environment.commit()
+    settings = asked["HostConfig"]
+    assert (settings["ReadonlyRootfs"], settings["Init"]) == (True, True)
+    assert not settings["DeviceRequests"]
     assert daemon.removed == 1
+
+
+def test_what_a_container_sees(machine, daemon, tmp_path):
+    """Each folder under the name by which it is reached; weights can be fetched where there are none yet."""
+    daemon.images[TAG] = {}
+    names = ("here", "locks", "experiments", "disk/results", "state", "volume", "photographs", "clips")
+    here, locks, experiments, results, state, volume, *others = (tmp_path / name for name in names)
+    for folder in (here, locks, experiments, results, state, volume, *others):
+        folder.mkdir(parents=True)
+    (tmp_path / "data").symlink_to(volume)
+    for name, target in (("results", results), (".rdm", "../state"), ("data", tmp_path / "data")):
+        (here / name).symlink_to(target)
+    weights = tmp_path / "cache" / "weights"
+    machine |= {"RDM_CACHE": str(weights), "RDM_LOCK_DIR": str(locks), "RDM_PARAMS": "../experiments/mine.yaml"}
+    more = ["--bind", str(others[0]), "--bind", "../clips"]
+    rdm("container", "run", *more, "rdm", "params", "show", env=machine, cwd=here)
+    assert weights.is_dir()
+    seen = (ROOT, here, weights, locks, experiments, results, state, tmp_path / "data", *others)
+    expected = {f"{folder}:{folder}:rw" for folder in seen} | {f"{tempfile.gettempdir()}:/tmp:rw"}
+    assert set(daemon.created["HostConfig"]["Binds"]) == expected
+    done = rdm("container", "run", "--bind", "nowhere", "true", env=machine, cwd=here, code=2)
+    assert "Directory 'nowhere' does not exist" in done.stderr
+
+
+def test_a_cache_without_a_name_is_none(machine, daemon):
+    """The usual one is where the container's home is."""
+    daemon.images[TAG] = {}
+    rdm("container", "run", "true", env=machine | {"RDM_CACHE": "", "XDG_CACHE_HOME": "/nowhere"})
+    assert {f"{ROOT}:{ROOT}:rw", f"{tempfile.gettempdir()}:/tmp:rw"} == set(daemon.created["HostConfig"]["Binds"])
+
+
+def test_docker_without_root(machine, daemon):
+    """There the caller is root in a container, and nobody else may write the caller's files."""
+    daemon.images[TAG] = {}
+    daemon.security.append("name=rootless")
+    rdm("container", "run", "true", env=machine)
+    assert daemon.created["User"] == "0:0"
+
+
+def test_a_socket_of_others(monkeypatch):
+    def refuse():
+        raise oci.DockerException("('Connection aborted.', PermissionError(13, 'Permission denied'))")
+
+    monkeypatch.setattr(oci.docker, "from_env", refuse)
+    with pytest.raises(
+        RdmError, match=r"\(Permission denied\); join the group `docker`, name a rootless .* DOCKER_HOST"
+    ):
+        oci.labels(ROOT, None)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -211,18 +256,20 @@ def test_apptainer_comes_first(machine, daemon):
 def test_what_a_job_is_told(machine, tmp_path, monkeypatch, name):
     """What the user has bound stays; each folder once, also when a job on a cluster is told again."""
     pretend(machine, name, "")
-    (tmp_path / "work" / "params").mkdir(parents=True)
+    for folder in ("work/params", "other"):
+        (tmp_path / folder).mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "work")
     prefix = name.upper()
     told = {"PATH": machine["PATH"], "CUDA_VISIBLE_DEVICES": "0", f"{prefix}_BIND": "/data:/inside,/x"}
-    told["RDM_CACHE"] = str(tmp_path / "nowhere")
+    told["RDM_CACHE"] = str(tmp_path / "cache")
+    monkeypatch.setattr(host, "commit", lambda: "abc")
     for _ in range(2):
         monkeypatch.setattr(os, "environ", told)
         told = told | apptainer.job_environment(ROOT, tmp_path / "work" / "params", tmp_path / "other", ROOT / "params")
-        assert told[f"{prefix}_BIND"] == f"/data:/inside,/x,{ROOT},{tmp_path}/other"
+        assert told[f"{prefix}_BIND"] == f"/data:/inside,/x,{ROOT},{tmp_path}/cache,{tmp_path}/other"
         assert told[f"{prefix}ENV_PYTHONPATH"] == f"{ROOT}/src"
         assert told[f"{prefix}_NV"] == "1"
-        assert told["RDM_CACHE"] == str(tmp_path / "nowhere")
+        assert (told["RDM_CACHE"], told["RDM_COMMIT"]) == (str(tmp_path / "cache"), "abc")
 
 
 @pytest.mark.parametrize(

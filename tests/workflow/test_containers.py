@@ -81,6 +81,20 @@ def test_the_promised_command(apptainer, image, finished, checkout, tmp_path):
     assert "Nothing to be done" in succeed(PROMISED, shell=True, cwd=moved, env=environment).stderr
 
 
+def test_results_of_the_host_are_accepted_as_the_docs_say(checkout, tmp_path):
+    """Otherwise all that is there would be made anew: the image is an input more."""
+    [option] = re.findall(r"`(--rerun-triggers [\w ]+)`", (ROOT / "docs" / "clusters.md").read_text())
+    program(tmp_path / "host", "apptainer", "echo apptainer version 1.4.5")
+    environment = before_path(tmp_path / "host", os.environ | {"PYTHONPATH": str(checkout / "src")})
+    make = ["snakemake", DATA, "--cores", "1", "--configfile", "params/ci.yaml"]
+    succeed(make, cwd=checkout, env=environment)
+    sif_file(checkout).touch()
+    plan = [*make, "--dry-run", "--printshellcmds", "--use-singularity"]
+    assert "rdm data tiny" in succeed(plan, cwd=checkout, env=environment).stdout
+    accepted = succeed([*plan, *option.split()], cwd=checkout, env=environment)
+    assert "Nothing to be done" in accepted.stdout + accepted.stderr
+
+
 @pytest.mark.containers
 def test_a_missing_image_is_built(apptainer, build_args, checkout):
     environment = apptainer | {"RDM_BUILD_ARGS": build_args}

@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -175,6 +176,22 @@ def test_the_committed_files_are_those_of_the_default_experiment(tmp_path):
     folder = new_repository(tmp_path, "params/digits.yaml")
     for name in ("dvc.yaml", "workflow/dvc.yaml"):
         assert (folder / name).read_text() == (ROOT / name).read_text(), "run `make dvc`"
+
+
+@pytest.mark.parametrize("file", ["params/digits.yaml", "my params/ci.yaml"])
+def test_every_command_names_its_parameter_file(tmp_path, file):
+    """Also that of the default experiment, where RDM_PARAMS may name another; and one with a space in its name."""
+    folder = tmp_path / Path(file).parent
+    shutil.copytree(ROOT / "params", folder)
+    (tmp_path / "workflow").mkdir()
+    run(tmp_path, sys.executable, str(ROOT / "workflow/scripts/write_dvc.py"), file)
+    for name in ("dvc.yaml", "workflow/dvc.yaml"):
+        stages = yaml.safe_load((tmp_path / name).read_text())["stages"]
+        assert stages
+        for stage in stages.values():
+            words = shlex.split(stage["cmd"])
+            assert words.count(file) == 1
+            assert words[0] == "python" or words[-2:] == ["--params", file]
 
 
 @pytest.mark.parametrize("name", ["ci", "digits", "fashion", "ci with published samples"])

@@ -14,6 +14,15 @@ HEADER = """\
 # The command line
 
 What `--help` says of every verb, in alphabetical order. Written by `python workflow/scripts/cli_reference.py`.
+An option with an *env var* may be set in the environment instead. Three more variables:
+
+| variable | what it says | without it |
+|:--|:--|:--|
+| `RDM_CACHE` | where downloaded weights lie, of Inception and I3D | the user's cache folder, `~/.cache/rdm` |
+| `RDM_LOCK_DIR` | where the locks lie by which processes share GPUs | the temporary folder: `TMPDIR` or `/tmp` |
+| `RDM_COMMIT` | what manifests name as the commit where there is no git, as in a container | none |
+
+Where users of one machine have a `TMPDIR` each, `RDM_LOCK_DIR` must name one folder for all.
 """
 WIDTH = 100
 

@@ -4,6 +4,7 @@ python workflow/scripts/write_dvc.py [PARAMS]      PARAMS: a parameter file; def
 """
 
 import re
+import shlex
 import sys
 from pathlib import Path
 from textwrap import indent
@@ -184,7 +185,7 @@ class Pipeline:
         scored = {name.removeprefix("score-"): stage for name, stage in stages.items() if name.startswith("score-")}
         systems = [name for name in scored if name in self.experiment.systems]
         stage = {
-            "cmd": f"python workflow/scripts/metrics.py {self.file} {' '.join(systems)}",
+            "cmd": shlex.join(["python", "workflow/scripts/metrics.py", self.file, *systems]),
             "deps": ["workflow/scripts/metrics.py", *(path for name in systems for path in scored[name]["outs"])],
             "metrics": [str(METRICS / f"{name}.json") for name in systems],
         }
@@ -192,7 +193,7 @@ class Pipeline:
 
     def code(self):
         """What all other stages follow: the code of their verbs."""
-        command = f"python workflow/scripts/code_digests.py {self.file}"
+        command = shlex.join(["python", "workflow/scripts/code_digests.py", self.file])
         values = [{self.file: None}, {self.protocols: None}]  # which stages there are depends on all of them
         return {"cmd": command, "deps": ["requirements.lock", "src/rdm"], "params": values, "outs": [CODE]}
 
@@ -209,7 +210,7 @@ class Pipeline:
         values = [{file: found} for file, found in ((self.file, keys), (self.protocols, rules)) if found]
         return {
             **({"matrix": {"seed": f"${{{self.keys.seeds(name)}}}"}} if seed is not None else {}),
-            "cmd": command if self.file == DEFAULT else f"{command} --params {self.file}",
+            "cmd": f"{command} --params {shlex.quote(self.file)}",  # of the default, too: RDM_PARAMS may name another
             "deps": reads,
             "params": values + ([{self.claims: None}] if name == "claims" else []),
             "outs": makes,

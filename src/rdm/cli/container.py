@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import click
 
@@ -68,13 +69,22 @@ def container_inspect(image: str | None, engine: str | None, as_json: bool) -> N
 
 @container.command("run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @engine_option
+@click.option(
+    "--bind",
+    "folders",
+    metavar="FOLDER",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Another folder that COMMAND sees, under its own name; may be repeated.",
+)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-def container_run(engine: str | None, command: tuple[str, ...]) -> None:
+def container_run(engine: str | None, folders: tuple[Path, ...], command: tuple[str, ...]) -> None:
     """Run COMMAND in the image of this checkout: rdm container run -- rdm train digits-dit-s0.
 
-    It sees the checkout, the working folder and, where there are some, the GPUs. It ends as COMMAND ends.
+    It sees the checkout, the working folder, what `results`, `.rdm` and `data` in it link to, the folders of
+    RDM_PARAMS, RDM_CACHE and RDM_LOCK_DIR, and the GPUs. It ends as COMMAND ends.
     """
     from rdm.containers.engine import choose
     from rdm.provenance.image import CHECKOUT
 
-    choose(engine).run(CHECKOUT, list(command))
+    choose(engine).run(CHECKOUT, list(command), folders)

@@ -90,10 +90,10 @@ def output(checkout: Path, image: str, command: list[str]) -> str:
     return done.stdout.strip()
 
 
-def run(checkout: Path, command: list[str]) -> None:
-    """Become this command, in the image of this checkout."""
+def run(checkout: Path, command: list[str], folders: Iterable[Path]) -> None:
+    """Become this command, in the image of this checkout; it sees these folders, too."""
     image = str(_built(checkout))
-    os.execve(str(program()), _exec(image, command), os.environ | job_environment(checkout))
+    os.execve(str(program()), _exec(image, command), os.environ | job_environment(checkout, *folders))
 
 
 def _exec(image: str, command: list[str]) -> list[str]:

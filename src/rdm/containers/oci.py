@@ -24,6 +24,8 @@ from rdm.errors import ArtefactError, RdmError
 from rdm.provenance.files import file_digest
 from rdm.provenance.image import DOCKERFILE, LOCK, build_arguments, oci_tag
 
+FORBIDDEN = "join the group `docker`, name a rootless daemon's socket in DOCKER_HOST"
+
 
 def answers() -> bool:
     """Whether a Docker daemon can be asked."""
@@ -66,14 +68,15 @@ def labels(checkout: Path, image: str | None) -> tuple[str, dict[str, str]]:
 def output(checkout: Path, image: str, command: list[str]) -> str:
     """What a command prints in an image; raises RdmError if it fails."""
     with _daemon() as daemon:
-        return str(daemon.containers.run(image, command, remove=True, **_settings(checkout)).decode()).strip()
+        settings = _settings(daemon, checkout)
+        return str(daemon.containers.run(image, command, remove=True, **settings).decode()).strip()
 
 
-def run(checkout: Path, command: list[str]) -> None:
-    """Run this command in the image of this checkout, and exit as it exits."""
+def run(checkout: Path, command: list[str], folders: Iterable[Path]) -> None:
+    """Run this command in the image of this checkout, and exit as it exits; it sees these folders, too."""
     with _daemon() as daemon:
         image = _get(daemon, oci_tag(checkout))  # or the daemon would look for it on the net
-        container = daemon.containers.create(image, command, **_settings(checkout))
+        container = daemon.containers.create(image, command, **_settings(daemon, checkout, *folders))
         try:
             printed = container.attach(stream=True, logs=True, demux=True)
             container.start()
@@ -104,7 +107,7 @@ def _signals_to(container: Any) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _settings(checkout: Path) -> dict[str, Any]:
+def _settings(daemon: Any, checkout: Path, *folders: Path) -> dict[str, Any]:
     """As Apptainer does it: the caller's own user, nothing written into the image, the working folder as home.
 
     /tmp is the host's: there lie the locks by which processes share GPUs, in containers and outside.
@@ -112,15 +115,21 @@ def _settings(checkout: Path) -> dict[str, Any]:
     here = str(Path.cwd())
     chosen = {name: value for name, value in os.environ.items() if name.startswith(("RDM_", "CUDA_", "OMP_"))}
     return {
-        "user": f"{os.getuid()}:{os.getgid()}",
+        "user": _caller(daemon),
         "working_dir": here,
-        "volumes": [*(f"{at}:{at}:rw" for at in host.folders(checkout)), f"{tempfile.gettempdir()}:/tmp:rw"],
+        "volumes": [*(f"{at}:{at}:rw" for at in host.folders(checkout, *folders)), f"{tempfile.gettempdir()}:/tmp:rw"],
         "environment": {**chosen, **host.variables(), "PYTHONPATH": str(checkout / "src"), "HOME": here},
         "read_only": True,
         "init": True,  # as process 1 a command would ignore signals that it does not handle
         "ipc_mode": "host",  # processes that share tensors
         "device_requests": [DeviceRequest(count=-1, capabilities=[["gpu"]])] if visible_gpus() else [],
     }
+
+
+def _caller(daemon: Any) -> str:
+    """The caller's user and group as a container knows them: where Docker runs without root, they are root there."""
+    rootless = "name=rootless" in (daemon.info().get("SecurityOptions") or [])
+    return "0:0" if rootless else f"{os.getuid()}:{os.getgid()}"
 
 
 def _context(checkout: Path) -> io.BytesIO:
@@ -140,10 +149,11 @@ def _daemon() -> Iterator[Any]:
         daemon = docker.from_env()
     except DockerException as error:
         where = os.environ.get("DOCKER_HOST", "its socket")
-        reason = re.search("No such file or directory|Connection refused|Permission denied", str(error))
+        found = re.search("No such file or directory|Connection refused|Permission denied", str(error))
+        reason = found[0] if found else str(error)
+        remedy = FORBIDDEN if reason == "Permission denied" else "start one"
         raise RdmError(
-            f"No Docker daemon answers at {where} ({reason[0] if reason else error}); start one, or use "
-            "`--engine apptainer`."
+            f"No Docker daemon answers at {where} ({reason}); {remedy}, or use `--engine apptainer`."
         ) from None
     try:
         yield daemon
