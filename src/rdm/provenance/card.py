@@ -39,8 +39,10 @@ def card(
     """
     gated = " with gates on its residual units" if recipe["parameters"]["train"].get("gates") else ""
     rows = "\n".join(f"- **{what}**: {text}" for what, text in _rows(recipe, facts, weights, config))
+    kind = config["network"]["kind"]
+    what = NAMES.get(kind, f"A network of kind `{kind}`") + gated
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
-        name=name, what=NAMES[config["network"]["kind"]] + gated, rows=rows, scores=_scores(name, scores)
+        name=name, what=what, rows=rows, scores=_scores(name, scores)
     )
 
 

@@ -12,7 +12,7 @@ from rdm.errors import RdmError, UsageError
 from rdm.models.registry import WEIGHTS
 from rdm.provenance.files import file_digest, whole_file
 
-CACHE = Path(os.environ.get("RDM_CACHE", pooch.os_cache("rdm")))
+CACHE = Path(os.environ.get("RDM_CACHE") or pooch.os_cache("rdm"))
 URLS = {kind: WEIGHTS[kind].url for kind in ("inception", "i3d")}
 
 

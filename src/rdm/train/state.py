@@ -7,6 +7,7 @@ belongs to. There is no random state to save, since batch and noise of a step ar
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ class TrainingState:
             save_file(tensors, temporary, metadata)
 
     def restore(self, path: Path, digest: str) -> bool:
-        """Take over a saved state if it belongs to `digest`; a state of other parameters is removed."""
+        """Take over a saved state if it belongs to `digest`; another one is removed, and that is said."""
         try:
             with safe_open(path, framework="pt") as stored:
                 metadata = stored.metadata() or {}
@@ -61,6 +62,7 @@ class TrainingState:
             return False
         except SafetensorError:
             pass  # damaged: as good as none
+        print(f"{path} is damaged, or of other parameters, inputs, code or device; beginning anew.", file=sys.stderr)
         path.unlink(missing_ok=True)  # another process may have been first
         return False
 
