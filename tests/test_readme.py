@@ -83,7 +83,7 @@ RUN_BY = {
         "workflow/test_kubernetes.py: test_the_profile_plans_the_same_jobs"
     ),
     "export": "workflow/test_kubernetes.py: bucket",
-    "dvc repro --all-pipelines": "workflow/test_dvc.py: pulled",
+    "dvc repro --all-pipelines": "workflow/test_dvc.py: test_dvc_repro_is_table_1",
     "dvc repro": "workflow/test_dvc.py: test_dvc_repro_is_table_1",
     "dvc exp run": "workflow/test_dvc.py: test_what_snakemake_made_is_made_no_more",
     "dvc metrics diff": "workflow/test_dvc.py: test_what_snakemake_made_is_made_no_more",
@@ -122,6 +122,23 @@ def test_every_command_is_one(words, tmp_path, monkeypatch):
         if where is not None:
             file, name = where.split(": ")
             assert f"def {name}" in (ROOT / "tests" / file).read_text()
+
+
+def test_what_the_paper_costs_is_what_the_plan_says(tmp_path, monkeypatch):
+    """In a folder without results, in round numbers."""
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, ["plan", "--json", "--params", str(ROOT / "params" / "paper.yaml")])
+    planned = json.loads(done.stdout)
+    *stages, whole = planned["stages"]
+    assert {"stage": "in all", "jobs": sum(stage["jobs"] for stage in stages)}.items() <= whole.items()
+    *_, downloads = planned["downloads"]
+    for said in (
+        f"{whole['jobs']} jobs",
+        f"{round(whole['GPU hours'], -2):,.0f} hours of an H100",
+        f"{whole['disk GB'] / 1000:.1f} TB, and {downloads['GB'] / 1000:.1f} TB of downloads",
+        f"{whole['GB on a GPU']:.0f} GB on each of one to {whole['GPUs a job']}",
+    ):
+        assert said.replace("to 4", "to four") in " ".join(BOOK.split())
 
 
 def test_its_pieces_of_parameter_files_are_valid(write_params):

@@ -219,6 +219,9 @@ def test_dvc_repro_is_table_1(tmp_path):
     said = run(folder, "dvc", "repro", "--dry", "--force").stdout
     assert "rdm tables table1" in said
     assert not re.search(r"table2|figure|ucf|sky|unsupervised|depth", said)
+    everything = run(folder, "dvc", "repro", "--dry", "--force", "--all-pipelines").stdout
+    for command in ("tables table1", "tables table2", "figures figure7", "tables claims"):
+        assert f"rdm {command}" in everything
 
 
 def test_a_comment_or_another_layout_changes_nothing(pulled):
