@@ -24,6 +24,8 @@ SPOILT = pytest.mark.parametrize(
     ],
 )
 
+JUDGES = {"extractor": Input(Path("extractor"), "a classifier"), "reference": Input(Path("data"), "real items")}
+
 
 def with_seeds(experiment, seeds):
     return experiment.model_copy(update={"seeds": tuple(seeds)})
@@ -86,6 +88,6 @@ def write_published(experiment, name, score, metrics):
 def _write(path, experiment, score, parameters, values, samples):
     content = {
         "values": {name: {"value": value, "standard_error": error} for name, (value, error) in values.items()},
-        "recipe": Recipe("score", parameters, {"samples": samples}).as_dict(),
+        "recipe": Recipe("score", parameters, {"samples": samples, **JUDGES}).as_dict(),
     }
     write_json(path, content)

@@ -25,7 +25,7 @@ from rdm.tables.evidence import Comparison
 from rdm.tables.published import read_published
 from rdm.tables.render import to_csv, to_markdown
 from tests.conftest import CI, ROOT
-from tests.tables.handmade import SPOILT, write_published, write_scores, write_train
+from tests.tables.handmade import SPOILT, write_floor, write_published, write_scores, write_train
 
 PUBLISHED = ROOT / "params" / "published.csv"
 CLAIMS = ROOT / "params" / "claims.yaml"
@@ -212,6 +212,7 @@ def test_one_seed_has_no_interval(tmp_path, monkeypatch):
 
 @SPOILT
 def test_scores_of_mixed_protocols_are_refused(file, three, edit, message):
+    write_floor(three, "images", {"fid": (0.2, 0.01)})
     path = paths.score("ci-dit-s1", "guided", "ci")
     content = json.loads(path.read_text())
     edit(content)
