@@ -13,7 +13,8 @@ export OMP_WAIT_POLICY := PASSIVE
 
 # one make at a time in a folder: a second one would delete what the first one needs
 # the lock ends with the process that holds it, so that a killed run leaves nothing to unlock
-ALONE := exec 9> .make.lock; flock --nonblock 9 || \
+ALONE := command -v flock > /dev/null || { echo "flock is needed (util-linux)." >&2; exit 1; }; \
+  exec 9> .make.lock; flock --nonblock 9 || \
   { echo "Another make is at work in $(CURDIR); wait for it, or use another clone." >&2; exit 1; }; set -ex;
 SNAKEMAKE := $(ALONE) exec snakemake --nolock
 RUN := $(SNAKEMAKE) --cores all --rerun-incomplete --show-failed-logs

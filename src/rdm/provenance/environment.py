@@ -34,7 +34,7 @@ def environment() -> dict[str, Any]:
 def commit() -> str | None:
     """The checkout's commit, with `-dirty` behind it if tracked files differ from it; None outside a checkout.
 
-    In a container without git, what RDM_COMMIT says: the workflow sets it.
+    In a container without git, what RDM_COMMIT says: the workflow and `rdm container run` set it.
     """
     if (CHECKOUT / ".git").exists():
         command = ["git", "--no-optional-locks", "-C", str(CHECKOUT), "describe"]
