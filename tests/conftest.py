@@ -22,7 +22,7 @@ TARGETS = ("results/table1.csv", "results/table2.csv", "results/figures/figure6.
 # the tests' own processes: the same rdm and snakemake as this interpreter's, and threads that do not spin
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-for named in ("RDM_PARAMS", "RDM_TRACKER", "RDM_CACHE", "RDM_LOCK_DIR", "SLURM_JOB_ID", "LOCAL_RANK", "WORLD_SIZE"):
+for named in ("RDM_PARAMS", "RDM_TRACKER", "RDM_CACHE", "RDM_LOCK_DIR", "SLURM_JOB_ID"):
     os.environ.pop(named, None)
 torch.set_num_threads(1)
 

@@ -157,7 +157,7 @@ def test_what_is_stored_is_what_was_asked_of_the_disk(images, tmp_path, monkeypa
         asked.clear()
     monkeypatch.undo()
     monkeypatch.setattr(shutil, "disk_usage", lambda _: type("", (), {"free": 100})())
-    with pytest.raises(RdmError, match=r"state needs 0.0 GB more, and its disk has 0.0 GB; make room, or let results/"):
+    with pytest.raises(RdmError, match=r"state needs 0.0 GB more, and its disk has 0.0 GB; make room, or work in a"):
         encoding.encode_shards(codec(), images, True, tmp_path / "state", tmp_path)
     assert not (tmp_path / "state").exists()
 

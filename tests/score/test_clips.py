@@ -437,7 +437,8 @@ def test_without_a_held_out_split_the_floor_is_half_against_half(videos, clips):
 
 
 def test_the_floor_of_a_held_out_split_takes_one_clip_of_each_video(videos):
-    experiment = videos(2, test="mine")
+    shutil.copytree("mine", "held-out")
+    experiment = videos(2, test="held-out")
     _, order, _ = stage.floor_items(Scorer(experiment, "clips"))
     assert sorted(order) == list(range(0, 62, 2))
 

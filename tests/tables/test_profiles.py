@@ -60,7 +60,7 @@ def test_gates_by_depth_are_those_of_the_runs(workspace, experiment):
         chosen = table[table.system == system].reset_index()
         assert chosen.unit.tolist() == expected.unit.tolist()
         for column in ("alpha_mean", "alpha_min", "alpha_max", "beta_mean", "beta_min", "beta_max"):
-            np.testing.assert_allclose(chosen[column], expected[column], atol=1e-6)
+            np.testing.assert_allclose(chosen[column], expected[column], rtol=5e-6, atol=1e-6)  # six digits
 
 
 def test_a_gate_file_of_branches_without_beta(tmp_path):
@@ -68,7 +68,9 @@ def test_a_gate_file_of_branches_without_beta(tmp_path):
     rows = read_gates(save_gates(model, tmp_path / "gates"))
     expected = gate_table(model)
     assert [row["unit"] for row in rows] == [row["unit"] for row in expected]
-    assert [row["alpha_mean"] for row in rows] == pytest.approx([row["alpha_mean"] for row in expected], abs=1e-6)
+    assert [row["alpha_mean"] for row in rows] == pytest.approx(
+        [row["alpha_mean"] for row in expected], rel=5e-6, abs=1e-6
+    )
     assert "beta_mean" not in rows[0]
 
 

@@ -157,7 +157,7 @@ def test_samples_that_the_disk_does_not_hold(file, monkeypatch):
     count = params.load(file).dealing("tiny").samples
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda _: type("", (), {"free": 256 * count - 1})())
-        fails(rdm("sample", "ci-rdm-f-s0", params=file), 1, "needs 0.0 GB more", "let results/ be a link")
+        fails(rdm("sample", "ci-rdm-f-s0", params=file), 1, "needs 0.0 GB more", "work in a folder on a larger disk")
         assert not list(paths.STATE.rglob("*.npz"))
         patch.setattr(shutil, "disk_usage", lambda _: type("", (), {"free": 256 * count})())
         made(file, "sample", "ci-rdm-f-s0")
