@@ -36,8 +36,8 @@ videos: env
 	@$(RUN) results/table2.csv
 	@echo "Table 2: results/table2.md (also .csv, .tex)    Pictures: results/figures/clips.png, results/sample/*/*.gif"
 
-# the paper's Figures 5 (with the gates by depth and the losses), 6 and 7
-FIGURES := $(foreach name,figure5 gates losses figure6 figure7,results/figures/$(name).png)
+# the paper's Figures 5 (with the gates by depth and the losses), 6 and 7, and gates that are trained faster
+FIGURES := $(foreach name,figure5 gates losses figure6 figure7 rates,results/figures/$(name).png)
 figures: env
 	@$(RUN) $(FIGURES)
 

@@ -14,6 +14,7 @@ SHOWN = {
     "figure5": ("Figures", "Figure 5, sensitivity by depth"),
     "figure6": ("Figures", "Figure 6, residual units"),
     "figure7": ("Figures", "Figure 7, depth"),
+    "rates": ("Figures", "gates trained at higher rates"),
     "gates": ("Figures", "learnt gates by depth"),
     "losses": ("Figures", "training losses"),
     "samples": ("Samples", "images, the same seeds"),

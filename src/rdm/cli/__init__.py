@@ -218,6 +218,7 @@ def figures(name: str, params_file: str) -> None:
     figure6  variants of residual units  needs: rdm score of the runs that it shows
     figure7  quality by depth            the same
     losses   training loss by step       needs: rdm train of the runs that it shows
+    rates    gates trained faster        needs: rdm train and rdm score of these
 
     Writes results/figures/NAME.png and the numbers in it, NAME.csv.
     """

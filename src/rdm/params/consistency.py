@@ -37,6 +37,7 @@ def check_systems(experiment: Experiment) -> None:
             declared(f"train.baselines.{name}.start", baseline.start, train.baselines)
     _check_bases(experiment)
     _check_gated(experiment)
+    _check_rates(experiment)
     _check_gpus(experiment)
     for name, entry in experiment.systems.items():
         if isinstance(entry, Denoiser):
@@ -88,6 +89,15 @@ def _check_bases(experiment: Experiment) -> None:
         base = experiment.train.baselines[curve.base]
         if not isinstance(base, Baseline) or base.start or base.gates or not isinstance(base.network, DiT):
             raise ParameterError(f"figures.{figure}.base: {curve.base!r} is no transformer from random weights.")
+
+
+def _check_rates(experiment: Experiment) -> None:
+    """The figure `rates` trains gates faster."""
+    for name in experiment.figures.rates.systems if experiment.figures.rates else ():
+        declared("figures.rates.systems", name, experiment.train.gated)
+        gates = experiment.train.gated[name].gates
+        if gates is None or gates.variant == "resnet":
+            raise ParameterError(f"figures.rates.systems: {name!r} has no gates to train faster; name another.")
 
 
 def learns_variance(baseline: Denoiser) -> bool:

@@ -170,9 +170,22 @@ class Figure7(Curve):
     steps: PositiveInt
 
 
+class Rates(Section):
+    """Gates that move further: gated systems, and themselves with their gates trained at higher rates, by all metrics.
+
+    factors: of the gates' learning rate; the weights' stays what it is.
+    """
+
+    systems: Distinct[Name]  # gated ones
+    factors: Distinct[Annotated[int, Field(gt=1)]]
+    samplers: Distinct[Name]
+    score: Name
+
+
 class Figures(Section):
     """What is drawn beside the tables."""
 
     figure5: Figure5
     figure6: Figure6 | None = None
     figure7: Figure7 | None = None
+    rates: Rates | None = None

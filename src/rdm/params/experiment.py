@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Annotated, get_args
+from typing import Annotated
 
 from pydantic import Field, PositiveInt
 
 from rdm.errors import UsageError, nearest
 from rdm.params.autoencoder import AnyAutoencoder, Borrowed, Encoding
+from rdm.params.derived import ByDepth, ByRate, by_depth, by_rate, by_unit
 from rdm.params.evaluation import Cell, Curve, Extractor, Figures, Published, Score, Tables
-from rdm.params.gates import Gates, Variant
 from rdm.params.network import TextNetwork
 from rdm.params.performance import Performance
 from rdm.params.protocol import Protocol
 from rdm.params.sampler import Sampler
-from rdm.params.schema import Baseline, Data, Denoiser, Distinct, DiT, FineTuned, PublishedBaseline, Train, channels
+from rdm.params.schema import Baseline, Data, Denoiser, Distinct, FineTuned, PublishedBaseline, Train, channels
 from rdm.params.section import Name, Section
 from rdm.paths import run_name
 
@@ -25,7 +25,6 @@ CONTROL_ROW = ": ungated control"  # after the name of a gated row of a table: i
 UNSUPERVISED = "-unsupervised"
 FLOOR = "floor-"  # before the name of a score: real items of the other split, scored like a run
 System = Baseline | PublishedBaseline | FineTuned
-VARIANTS: tuple[Variant, ...] = get_args(Variant)  # V0 to V4 of the paper's Figure 6
 
 
 class Parts(Section):
@@ -60,51 +59,33 @@ class Experiment(Section):
 
     @cached_property
     def systems(self) -> dict[str, System]:
-        """All systems by name: the declared ones, the twins of the gated ones, and those of Figures 6 and 7."""
+        """All systems by name: the declared ones, the twins of the gated ones, and those that figures derive."""
         systems: dict[str, System] = {**self.train.baselines, **self.train.gated}
         for name, gated in self.train.gated.items():
             systems[name + CONTROL] = gated.model_copy(update={"gates": None})
             if gated.gates is not None and gated.gates.supervision is not None:
                 unsupervised = gated.gates.model_copy(update={"supervision": None})
                 systems[name + UNSUPERVISED] = gated.model_copy(update={"gates": unsupervised})
-        return {**systems, **self.variants, **{name: entry for name, _, _, entry in self.by_depth}}
+        by_depth = {name: entry for name, _, _, entry in self.by_depth}
+        return {**systems, **self.variants, **by_depth, **{name: entry for name, _, _, entry in self.by_rate}}
 
     @cached_property
     def variants(self) -> dict[str, Baseline]:
-        """The systems of Figure 6, `<base>-<variant>`: from random weights, equal in all but the residual unit."""
-        figure, systems = self.figures.figure6, {}
-        if figure is None:
-            return {}
-        base = self.train.baselines[figure.base]
-        assert isinstance(base, Baseline)  # `check_systems` has seen to it
-        for variant in VARIANTS:
-            changes = {"steps": max(figure.steps), "snapshots": tuple(s for s in figure.steps if s < max(figure.steps))}
-            if variant != "resnet":
-                alpha = 0.0 if variant == "rezero" else 1.0
-                gates = Gates(variant=variant, alpha=alpha, learning_rate=base.learning_rate, supervision=None)
-                changes["gates"] = gates
-            if variant == "rezero" and isinstance(base.network, DiT):
-                # alpha = 0 before branches that adaLN-Zero starts at zero, too, would never learn
-                changes["network"] = base.network.model_copy(update={"block_scale": 1})
-            systems[f"{figure.base}-{variant}"] = base.model_copy(update=changes)
-        return systems
+        """The systems of Figure 6."""
+        figure = self.figures.figure6
+        return by_unit(figure, self.train) if figure else {}
 
     @cached_property
-    def by_depth(self) -> list[tuple[str, int, bool, Baseline]]:
-        """The systems of Figure 7: (name, depth, gated, system), `<base>-depth<n>` and `<base>-depth<n>-gated`."""
-        figure, systems = self.figures.figure7, []
-        if figure is None:
-            return []
-        base = self.train.baselines[figure.base]
-        assert isinstance(base, Baseline)  # `check_systems` has seen to it
-        gates = Gates(learning_rate=base.learning_rate, supervision=None)
-        for depth in figure.depths:
-            network = base.network.model_copy(update={"depth": depth})
-            plain = base.model_copy(update={"network": network, "steps": figure.steps, "snapshots": ()})
-            name = f"{figure.base}-depth{depth}"
-            systems.append((name, depth, False, plain))
-            systems.append((f"{name}-gated", depth, True, plain.model_copy(update={"gates": gates})))
-        return systems
+    def by_depth(self) -> list[ByDepth]:
+        """The systems of Figure 7: (name, depth, gated, system)."""
+        figure = self.figures.figure7
+        return by_depth(figure, self.train) if figure else []
+
+    @cached_property
+    def by_rate(self) -> list[ByRate]:
+        """The systems of the figure `rates` that it derives: (name, gated system, factor, system)."""
+        figure = self.figures.rates
+        return by_rate(figure, self.train) if figure else []
 
     @property
     def curves(self) -> dict[str, Curve]:
@@ -170,6 +151,7 @@ class Experiment(Section):
         for figure, curve in self.curves.items():
             if system in self.figure_systems(figure):
                 declared = curve.base
+        declared = {name: gated for name, gated, _, _ in self.by_rate}.get(system, declared)
         return self.gpus.get(declared, 1)
 
     @cached_property
@@ -238,6 +220,8 @@ class Experiment(Section):
             wanted |= {sixth.at(step) for step in sixth.steps}
         if seventh is not None and system in [name for name, *_ in self.by_depth]:
             wanted.add(seventh.sampler)
+        if self.figures.rates is not None and system in self.figure_systems("rates"):
+            wanted.update(self.figures.rates.samplers)
         return sorted(wanted)
 
     def pictured(self, gated: str) -> str | None:
@@ -263,6 +247,9 @@ class Experiment(Section):
             return list(self.variants)
         if figure == "figure7":
             return [name for name, *_ in self.by_depth]
+        if figure == "rates":
+            declared = dict.fromkeys(gated for _, gated, _, _ in self.by_rate)
+            return [*(s for gated in declared for s in (gated + CONTROL, gated)), *(name for name, *_ in self.by_rate)]
         chosen = {name: self.train.gated[name] for name in self.figures.figure5.systems}
         if figure == "figure5":
             return [system for gated in chosen for system in self.arms_of(gated).values()]

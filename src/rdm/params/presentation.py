@@ -21,6 +21,8 @@ def check_presentation(experiment: Experiment) -> None:
     _check_picture(experiment)
     _check_figure5(experiment)
     _check_curves(experiment)
+    _check_rates(experiment)
+    _check_derived(experiment)
 
 
 def metrics_of(protocol: Protocol) -> set[str]:
@@ -213,7 +215,27 @@ def _check_curves(experiment: Experiment) -> None:
     for name in {sixth.at(step) for step in sixth.steps} - {sixth.sampler} if sixth is not None else ():
         if name in experiment.sample:
             raise ParameterError(f"sample: {name!r} is the name of a sampler that a figure derives; rename it.")
+
+
+def _check_rates(experiment: Experiment) -> None:
+    """The systems of the figure `rates` are sampled, and scored on their data."""
+    figure = experiment.figures.rates
+    if figure is None:
+        return
+    declared("figures.rates.score", figure.score, experiment.score)
+    for sampler in figure.samplers:
+        declared("figures.rates.samplers", sampler, experiment.sample)
+    for system in figure.systems:
+        if experiment.data_of(system) != experiment.score[figure.score].data:
+            raise ParameterError(f"figures.rates.score: {figure.score!r} does not score the data of {system!r}.")
+        for sampler in figure.samplers:
+            _check_sampled(experiment, "figures.rates", system, sampler)
+
+
+def _check_derived(experiment: Experiment) -> None:
+    """What figures derive has names of its own."""
     names = {**experiment.train.baselines, **experiment.train.gated}
-    for name in experiment.figure_systems("figure6") + experiment.figure_systems("figure7"):
+    derived = [*experiment.variants, *(name for name, *_ in experiment.by_depth + experiment.by_rate)]
+    for name in derived:
         if name in names:
             raise ParameterError(f"train: {name!r} is the name of a system that a figure derives; rename it.")

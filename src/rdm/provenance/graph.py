@@ -139,11 +139,11 @@ def table(experiment: Experiment, name: str) -> Job:
 
 
 def figure(experiment: Experiment, name: str) -> Job:
-    """A figure and its numbers: from the runs that it shows, and for curves their scores."""
+    """A figure and its numbers: from the runs that it shows, and where it shows quality their scores."""
     systems = experiment.figure_systems(name)
     runs = [paths.train(run) for run in runs_of(experiment, systems)]
-    curves = systems if name in experiment.curves else []
-    scores = [path for system in curves for path in score(experiment, system).makes]
+    scored = systems if name in {*experiment.curves, "rates"} else []
+    scores = [path for system in scored for path in score(experiment, system).makes]
     return Job("figures", (name,), _distinct(runs, scores), {paths.figure(name): {}, paths.figure(name, "csv"): {}})
 
 
@@ -168,7 +168,8 @@ def runs_of(experiment: Experiment, systems: list[str]) -> list[str]:
 
 def targets(experiment: Experiment) -> list[str]:
     """The tables and figures that an experiment has, and the claims."""
-    return [*_tables(experiment), "figure5", "gates", "losses", *experiment.curves, "claims"]
+    rates = ["rates"] if experiment.figures.rates else []
+    return [*_tables(experiment), "figure5", "gates", "losses", *experiment.curves, *rates, "claims"]
 
 
 def target(experiment: Experiment, name: str) -> Job:

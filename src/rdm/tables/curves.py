@@ -12,8 +12,8 @@ from rdm import paths
 from rdm.errors import ArtefactError, UsageError
 from rdm.params import Experiment
 from rdm.params.dependencies import make_train, of_train
+from rdm.params.derived import VARIANTS
 from rdm.params.evaluation import Curve
-from rdm.params.experiment import VARIANTS
 from rdm.provenance.manifest import read
 from rdm.tables.figures import over_seeds, plot_over_seeds, save_with_numbers
 from rdm.tables.measured import HIGHER_IS_BETTER, pick, read_scores
@@ -35,7 +35,7 @@ def draw_figure6(experiment: Experiment) -> list[Path]:
     """Five residual units against training steps: figure6.csv, a row per seed and step, and figure6.png."""
     curve, rows = experiment.figures.figure6, []
     if curve is None:
-        raise _no_figure(experiment, "figure6")
+        raise no_figure(experiment, "figure6")
     for variant, system in zip(VARIANTS, experiment.variants, strict=True):
         for step in sorted(curve.steps):
             values = _values(experiment, system, curve.at(step), curve)
@@ -59,7 +59,7 @@ def draw_figure7(experiment: Experiment) -> list[Path]:
     """Quality by depth and by compute, with gates and without: figure7.csv, a row per run, and figure7.png."""
     curve, rows = experiment.figures.figure7, []
     if curve is None:
-        raise _no_figure(experiment, "figure7")
+        raise no_figure(experiment, "figure7")
     for system, depth, gated, entry in experiment.by_depth:
         items = entry.batch * entry.steps
         for seed, value in _values(experiment, system, curve.sampler, curve).items():
@@ -78,7 +78,8 @@ def draw_figure7(experiment: Experiment) -> list[Path]:
     return save_with_numbers("figure7", figure, table, title)
 
 
-def _no_figure(experiment: Experiment, name: str) -> UsageError:
+def no_figure(experiment: Experiment, name: str) -> UsageError:
+    """What is said of a figure that the experiment does not describe."""
     return UsageError(f"Experiment {experiment.name!r} has no {name}; describe figures.{name} in its parameter file.")
 
 

@@ -1,4 +1,4 @@
-"""The trainings' logs: how sensitive the loss is to each residual state."""
+"""What trainings leave: in their logs how sensitive the loss is to each residual state, and their gates."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from safetensors import safe_open
+
 from rdm import paths
 from rdm.errors import ArtefactError, MissingError
 from rdm.params import Experiment
 from rdm.params.dependencies import make_train, of_train
+from rdm.params.gates import METADATA
 from rdm.provenance.manifest import read
 
 
@@ -70,3 +74,11 @@ def run_file(experiment: Experiment, system: str, seed: int, name: str) -> Path:
     """A file of a finished run, verified against the parameters."""
     run = paths.run_name(experiment.name, system, seed)
     return read(paths.train(run), make_train(run), of_train(experiment, run)).folder / name
+
+
+def load_gates(path: Path) -> list[tuple[str, np.ndarray, np.ndarray | None]]:
+    """Per unit of a gates file, shallow to deep: its name, alpha and beta, float32 (C,) or (1,). Needs no torch."""
+    with safe_open(path, framework="np") as stored:
+        weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        gates = json.loads(stored.metadata()[METADATA])["gates"]
+    return [(label, weights[f"{gate}.delta"] + 1, weights.get(f"{gate}.beta")) for label, gate in gates.items()]

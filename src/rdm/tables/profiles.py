@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from safetensors import safe_open
 
 from rdm.errors import UsageError
 from rdm.params import Experiment
-from rdm.params.gates import METADATA
 from rdm.tables.curves import draw_figure6, draw_figure7
 from rdm.tables.figures import over_seeds, plot_over_seeds, save_with_numbers
-from rdm.tables.logs import State, read_sensitivity, run_file
+from rdm.tables.logs import State, load_gates, read_sensitivity, run_file
 from rdm.tables.losses import draw_losses
+from rdm.tables.rates import draw_rates
 
 
 def draw_figure5(experiment: Experiment) -> list[Path]:
@@ -72,13 +70,10 @@ def draw_gates(experiment: Experiment) -> list[Path]:
 
 def read_gates(path: Path) -> list[dict[str, Any]]:
     """A row per gate of a file: depth, unit, and mean and extremes of alpha and beta. Needs no torch."""
-    with safe_open(path, framework="np") as stored:
-        weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-        gates = json.loads(stored.metadata()[METADATA])["gates"]
     rows: list[dict[str, Any]] = []
-    for depth, (label, path) in enumerate(gates.items()):
-        row = {"depth": depth, "unit": label, **_summary("alpha", weights[f"{path}.delta"] + 1)}
-        rows.append(row | (_summary("beta", weights[f"{path}.beta"]) if f"{path}.beta" in weights else {}))
+    for depth, (label, alpha, beta) in enumerate(load_gates(path)):
+        row = {"depth": depth, "unit": label, **_summary("alpha", alpha)}
+        rows.append(row | (_summary("beta", beta) if beta is not None else {}))
     return rows
 
 
@@ -99,4 +94,5 @@ FIGURES: dict[str, Callable[[Experiment], list[Path]]] = {
     "figure7": draw_figure7,
     "gates": draw_gates,
     "losses": draw_losses,
+    "rates": draw_rates,
 }
