@@ -17,7 +17,8 @@ from rdm import params
 
 ROOT = Path(__file__).resolve().parents[1]
 CI = ROOT / "params" / "ci.yaml"
-TARGETS = ("results/table1.csv", "results/table2.csv", "results/figures/figure6.png", "results/figures/figure7.png")
+FIGURES = ("figure6", "figure7", "rates")
+TARGETS = ("results/table1.csv", "results/table2.csv", *(f"results/figures/{name}.png" for name in FIGURES))
 
 # the tests' own processes: the same rdm and snakemake as this interpreter's, and threads that do not spin
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

@@ -201,6 +201,22 @@ def test_every_shipped_file_is_valid(name):
         (lambda c: c["figures"]["figure7"].update(base="dti"), "figure7.base: 'dti' is not declared.*'dit'"),
         (lambda c: c["figures"]["figure6"].update(steps=[2, 2, 4]), "figure6.steps: .* names one twice"),
         (lambda c: c["figures"]["figure7"].update(depths=[1, 1]), "figure7.depths: .* names one twice"),
+        (lambda c: c["figures"]["rates"].update(systems=["dit"]), "rates.systems: 'dit' is not declared"),
+        (lambda c: c["figures"]["rates"].update(systems=["ucf-rdm"]), "'images' does not score the data of 'ucf-rdm'"),
+        (lambda c: c["figures"]["rates"].update(score="image"), "rates.score: 'image' is not declared.*'images'"),
+        (lambda c: c["figures"]["rates"].update(samplers=["plane"]), "rates.samplers: 'plane' is not.*'plain'"),
+        (lambda c: c["figures"]["rates"].update(factors=[1]), "rates.factors.0: input should be greater than 1"),
+        (lambda c: c["figures"]["rates"].update(factors=[]), "rates.factors: .* at least 1 item"),
+        (
+            lambda c: c["train"]["baselines"].update({"rdm-u-rate10": c["train"]["baselines"]["ldm4"]}),
+            "train: 'rdm-u-rate10' is the name of a system that a figure derives; rename it",
+        ),
+        (
+            lambda c: c["train"]["gated"]["rdm-u"].update(
+                gates={"variant": "resnet", "learning_rate": 0.1, "supervision": None}
+            ),
+            "rates.systems: 'rdm-u' has no gates to train faster",
+        ),
         (lambda c: c["figures"]["figure6"].update(metric="fvd"), "protocol 'ci' gives no 'fvd'"),
         (lambda c: c["train"]["baselines"]["dit"].update(cooldown_steps=2), "figure6.base: 'dit' is cooled down"),
         (lambda c: c["train"]["baselines"]["dit"].update(gates={"learning_rate": 0.1}), "'dit' is no transformer"),
@@ -285,6 +301,17 @@ def test_a_mistake_is_named(write_params, change, message):
     with pytest.raises(ParameterError, match=message) as raised:
         params.load(write_params(change))
     assert "\n" not in str(raised.value)
+
+
+def test_gates_trained_faster_are_equal_in_all_else(write_params):
+    """The weights' rate, the supervision, the start and the GPUs are the declared system's."""
+    experiment = params.load(write_params(lambda c: c.update(gpus={"rdm-u": 2})))
+    own, faster = experiment.systems["rdm-u"], experiment.systems["rdm-u-rate10"]
+    assert faster.gates.learning_rate == pytest.approx(10 * own.gates.learning_rate)
+    assert faster.model_copy(update={"gates": own.gates}) == own
+    assert faster.gates.model_copy(update={"learning_rate": own.gates.learning_rate}) == own.gates
+    assert experiment.gpus_of("rdm-u-rate10") == 2
+    assert experiment.samplers_of("rdm-u-rate10") == ["plain"]
 
 
 def test_no_file_and_no_yaml(tmp_path):

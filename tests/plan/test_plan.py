@@ -39,6 +39,18 @@ def test_dit_xl_is_the_published_one():
     assert found.parameters / 1e6 == pytest.approx(675, rel=1e-3)
 
 
+@pytest.mark.parametrize("name", ["digits", "fashion", "paper"])
+def test_every_network_is_counted_beforehand(name, monkeypatch):
+    """So that a plan needs no torch: none is counted while it is made."""
+
+    def fail(*_):
+        raise AssertionError("workflow/scripts/count_costs.py has not counted this")
+
+    for function in ("of_network", "of_autoencoder", "of_classifier"):
+        monkeypatch.setattr(cost, function, fail)
+    assert stage.Plan(params.load(ROOT / "params" / f"{name}.yaml"), {}, 80e9).jobs()
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_counted_without_values_as_with_them(name):
     network = build_network(NETWORKS[name], shape_of(name), CLASSES, seed=0)

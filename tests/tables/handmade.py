@@ -1,13 +1,16 @@
 """Score files, samples and runs written by hand, as the stages would leave them: tables need nothing else."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from rdm import paths
 from rdm.data.sources import open_images, open_videos
 from rdm.params.dependencies import of_published_score, of_sample, of_score, of_scoring, of_train
+from rdm.params.gates import METADATA
 from rdm.provenance.files import write_json
 from rdm.provenance.manifest import Input, Recipe, build, read
 
@@ -31,12 +34,23 @@ def with_seeds(experiment, seeds):
     return experiment.model_copy(update={"seeds": tuple(seeds)})
 
 
-def write_train(experiment, run, log="", **facts):
-    """A run without weights."""
+def write_train(experiment, run, log="", gates=None, **facts):
+    """A run without weights. gates: unit -> alpha, and beta if it has one, as lists."""
     with build(paths.train(run), Recipe("train", of_train(experiment, run))) as (scratch, recorded):
         (scratch / "log.jsonl").write_text(log)
+        if gates is not None:
+            _write_gates(scratch / "gates.safetensors", gates)
         recorded |= facts
     return read(paths.train(run), "")
+
+
+def _write_gates(path, gates):
+    """As `save_gates` does: alpha as its difference from 1."""
+    weights = {}
+    for unit, (alpha, *beta) in gates.items():
+        weights[f"{unit}.delta"] = np.array(alpha, np.float32) - 1
+        weights |= {f"{unit}.beta": np.array(values, np.float32) for values in beta}
+    save_file(weights, path, {METADATA: json.dumps({"gates": {unit: unit for unit in gates}})})
 
 
 def write_sample(experiment, run, sampler, images=None, labels=None):

@@ -133,7 +133,7 @@ def test_what_is_missing_is_named(experiment):
         draw_figure6(experiment)
 
 
-@pytest.mark.parametrize("name", ["figure6", "figure7"])
+@pytest.mark.parametrize("name", ["figure6", "figure7", "rates"])
 def test_a_figure_that_is_not_described(write_params, name):
     experiment = params.load(write_params(lambda content: content["figures"].pop(name)))
     with pytest.raises(UsageError, match=f"'ci' has no {name}; describe figures.{name}"):
@@ -166,5 +166,5 @@ def test_figure5_shows_the_systems_that_it_names(write_params, tmp_path, monkeyp
 
 def test_every_figure_has_its_systems():
     experiment = params.load(CI)
-    assert list(FIGURES) == ["figure5", "figure6", "figure7", "gates", "losses"]
+    assert list(FIGURES) == ["figure5", "figure6", "figure7", "gates", "losses", "rates"]
     assert all(experiment.figure_systems(name) for name in FIGURES)

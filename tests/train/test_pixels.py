@@ -47,7 +47,7 @@ def published(content):
     guide = {"weights": "classifier.pt", "network": NETWORK, "scale": 3.0}
     content["sample"]["plain"] = GUIDED
     content["sample"]["guided"] = GUIDED | {"classifier": guide}
-    content["figures"] |= {"figure6": None, "figure7": None}
+    content["figures"] |= {"figure6": None, "figure7": None, "rates": None}
     table = content["tables"]["table1"]
     table["picture"] = ["guided"]
     table["rows"] = [

@@ -45,7 +45,7 @@ def published(content):
         "weights": "dit.pt",
     }
     content["sample"]["ancestral"] = {"solver": "ddpm", "steps": 3, "guidance": 1.5, "guided_channels": 3, "batch": 60}
-    content["figures"] |= {"figure6": None, "figure7": None}
+    content["figures"] |= {"figure6": None, "figure7": None, "rates": None}
     rows = content["tables"]["table1"]["rows"]
     content["tables"]["table1"]["picture"] = ["ancestral"]
     content["tables"]["table1"].pop("text_score", None)

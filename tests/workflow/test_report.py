@@ -11,7 +11,7 @@ import pytest
 
 from rdm import paths
 from rdm.provenance import graph
-from tests.conftest import CI, ROOT, snakemake
+from tests.conftest import CI, FIGURES, ROOT, snakemake
 
 REPORT = "results/report.html"
 
@@ -80,7 +80,7 @@ def test_everything_is_in_its_place(folder, page):
     categories = {name: [path for paths in groups.values() for path in paths] for name, groups in
                   found["categories"].items()}  # fmt: skip
     tables, runs = ([f"results/{t}{end}" for t in ("table1", "table2")] for end in ("", "-runs"))
-    figures = ("figure6", "figure7", "gates", "losses")
+    figures = (*FIGURES, "gates", "losses")
     assert {name: set(items) for name, items in categories.items()} == {
         "Claims": {"results/claims.csv", "results/claims.html"},
         "Tables": {f"{table}.{suffix}" for table in tables for suffix in ("csv", "html")},

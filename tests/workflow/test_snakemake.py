@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from rdm import paths
-from tests.conftest import CI, ROOT, TARGETS, snakemake
+from tests.conftest import CI, FIGURES, ROOT, TARGETS, snakemake
 
 
 def digests(folder):
@@ -39,13 +39,14 @@ def planned(folder, *targets, **options):
 def test_everything_is_there(finished):
     names = digests(finished)
     tables = {f"{table}.{suffix}" for table in ("table1", "table2") for suffix in ("csv", "md", "tex", "html")}
-    curves = {f"figures/{figure}.{suffix}" for figure in ("figure6", "figure7") for suffix in ("csv", "png")}
+    curves = {f"figures/{figure}.{suffix}" for figure in FIGURES for suffix in ("csv", "png")}
     pictures = {f"figures/{name}.png" for name in ("samples", "clips", "moving-clips")}
     assert tables | curves | pictures <= names.keys()
     assert "train/ci-rdm-u-s0/gates.safetensors" in names
     assert "train/ci-rdm-u-control-s0/gates.safetensors" not in names
     assert "train/ci-dit-resnet-s0/model-step2.safetensors" in names
     assert "sample/ci-dit-resnet-s0/plain-step2/00000.npz" in names
+    assert "train/ci-rdm-u-rate10-s0/gates.safetensors" in names
     assert "train/ci-dit-depth1-s0/gates.safetensors" not in names
     assert "train/ci-dit-depth1-gated-s0/gates.safetensors" in names
     assert not any("unsupervised" in name for name in names)  # Figure 5's alone
@@ -104,7 +105,8 @@ VARIANTS = [f"dit-{variant}" for variant in ("rdm", "adaln", "skip", "resnet", "
 BY_DEPTH = [f"dit-depth{depth}{gated}" for depth in (1, 2) for gated in ("", "-gated")]
 FROM_LABELS = ["dit", "ldm4", "rdm-f", "rdm-f-control", "rdm-u", "rdm-u-control"]
 FROM_TEXT = ["dit-text", "ldm4-text", "rdm-f-text", "rdm-f-text-control", "rdm-u-text", "rdm-u-text-control"]
-OF_IMAGES = [*FROM_LABELS, *FROM_TEXT, *VARIANTS, *BY_DEPTH]
+OF_IMAGES = [*FROM_LABELS, *FROM_TEXT, *VARIANTS, *BY_DEPTH, "rdm-u-rate10"]
+DRAWN = {f"draw {name}" for name in FIGURES}
 GUIDED = ["ucf-latte", "ucf-rdm", "ucf-rdm-control"]
 
 
@@ -113,18 +115,23 @@ GUIDED = ["ucf-latte", "ucf-rdm", "ucf-rdm-control"]
     [
         (lambda c: c["train"]["gated"]["rdm-f"].update(steps=5), jobs("rdm-f", "rdm-f-control") | {"table 1"}),
         (lambda c: c["train"]["gated"]["rdm-f"]["gates"].update(learning_rate=0.5), jobs("rdm-f") | {"table 1"}),
+        (
+            lambda c: c["train"]["gated"]["rdm-u"]["gates"].update(learning_rate=0.5),
+            jobs("rdm-u", "rdm-u-rate10") | {"table 1", "draw rates"},
+        ),
+        (lambda c: c["figures"]["rates"].update(factors=[20]), jobs("rdm-u-rate20") | DRAWN),
         (lambda c: c["sample"]["guided"].update(guidance=2.0), jobs("dit", "dit-text", train=False) | {"table 1"}),
         (
             lambda c: c["train"]["baselines"]["dit-text"]["network"]["text"].update(seed=1),
             jobs("dit-text", "rdm-f-text", "rdm-f-text-control") | {"table 1"},
         ),
         (lambda c: c["tables"].update(tolerance=0.04), {"table 1", "table 2"}),
-        (lambda c: c["tables"].update(scale="tiny"), {"table 1", "table 2", "draw figure6", "draw figure7"}),
+        (lambda c: c["tables"].update(scale="tiny"), {"table 1", "table 2", *DRAWN}),
         (
             lambda c: c["score"]["images"]["extractor"].update(epochs=2),
             {"train the classifier that scores images", "score real items: the floor of images"}
             | jobs(*OF_IMAGES, train=False, sample=False)
-            | {"table 1", "draw figure6", "draw figure7"},
+            | {"table 1", *DRAWN},
         ),
         (
             lambda c: c["score"]["ucf-frames"]["extractor"].update(epochs=2),
@@ -146,17 +153,19 @@ GUIDED = ["ucf-latte", "ucf-rdm", "ucf-rdm-control"]
         ),
         (
             lambda c: c["figures"]["figure6"].update(steps=[1, 4]),
-            jobs(*VARIANTS) | {"draw figure6", "draw figure7"},
+            jobs(*VARIANTS) | DRAWN,
         ),
         (
             lambda c: c["figures"]["figure7"].update(steps=5),
-            jobs(*BY_DEPTH) | {"draw figure6", "draw figure7"},
+            jobs(*BY_DEPTH) | DRAWN,
         ),
     ],
     ids=[
         *(
             "steps",
             "gates",
+            "gates trained faster",
+            "rates",
             "sampler",
             "text",
             "tables",
@@ -202,6 +211,9 @@ def trained(content, *targets):
         elif target == "figure7":
             names = [f"{figures[target]['base']}-depth{depth}" for depth in figures[target]["depths"]]
             wanted |= {*names, *(f"{name}-gated" for name in names)}
+        elif target == "rates":
+            for name in figures[target]["systems"]:
+                wanted |= {name, f"{name}-control", *(f"{name}-rate{factor}" for factor in figures[target]["factors"])}
         elif target == "losses":
             wanted |= {twin for name in figures["figure5"]["systems"] for twin in (name, f"{name}-control")}
         else:
@@ -212,7 +224,7 @@ def trained(content, *targets):
     runs, pending = set(), list(wanted)
     while pending:
         system = pending.pop()
-        twin = re.sub("-(control|unsupervised)$", "", system)
+        twin = re.sub(r"-(control|unsupervised|rate\d+)$", "", system)
         declared = gated.get(twin) or baselines.get(twin) or baselines[re.sub("-[^-]+(-gated)?$", "", twin)]
         own = baselines[declared["start"]] if twin in gated else declared
         runs |= {f"train {content['name']}-{system}-s{seed}" for seed in own.get("seeds") or content["seeds"]}
@@ -227,12 +239,12 @@ def test_every_parameter_file_plans(tmp_path, name):
     content = yaml.safe_load(file.read_text())
     tables = [table for table in ("table1", "table2") if table in content["tables"]]
     figures = ["gates", "losses", *content["figures"]]
-    assert len(tables) + len(figures) == (4 if name == "fashion" else 7)
+    assert len(tables) + len(figures) == {"fashion": 4, "paper": 7}.get(name, 8)
     for targets in (["table1"], tables, ["figure5", "gates"], ["losses"], figures, ["claims"]):
         files = [paths.figure(t) if t in figures else paths.table(t, "csv") for t in targets]
         done = planned(tmp_path, *map(str, files), configfile=file)
         assert ("judge the claims" in done) == (targets == ["claims"])
-        shown = [*tables, *content["figures"]] if targets == ["claims"] else targets
+        shown = [*tables, *content["figures"].keys() - {"rates"}] if targets == ["claims"] else targets
         assert {job for job in done if re.match(r"train \S+-s\d+$", job)} == trained(content, *shown)
         named = {f"draw {t}" if t in figures else t.replace("table", "table ") for t in targets} - {"claims"}
         assert {job for job in done if job.startswith(("table", "draw"))} == named
