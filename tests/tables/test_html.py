@@ -54,6 +54,7 @@ def test_a_page_is_its_cells_and_notes():
     assert page.kinds == [None, None, "quoted", None, None]
     assert page.notes == ["Ours < theirs: a_b."]
     assert "<code>a_b</code>" in text
+    assert "−11\N{NO-BREAK SPACE}%" in to_html(Page(pd.DataFrame({"Effect": ["FID −0.2, −11 %"]}), []), "")
     assert "<h2>Quoted</h2>\n<p>From &lt;one&gt;: <code>c</code>.</p>\n<table>" in text
     assert "<h2>Quoted</h2>\n<table>" in to_html(Page(cells, [], ("Quoted:", appendix)), "")
     assert "<title>Table &lt;1&gt;</title>" in text

@@ -103,7 +103,8 @@ def _html(table: pd.DataFrame) -> str:
 
     def cell(tag: str, column: list[str], text: str) -> str:
         kinds = " ".join([*column, *(["long"] if len(text) > LONG else [])])
-        return f'<{tag} class="{kinds}">{escape(text)}</{tag}>' if kinds else f"<{tag}>{escape(text)}</{tag}>"
+        shown = escape(text).replace(" %", "\N{NO-BREAK SPACE}%")  # else a line may begin with %
+        return f'<{tag} class="{kinds}">{shown}</{tag}>' if kinds else f"<{tag}>{shown}</{tag}>"
 
     def row(tag: str, texts: Iterable[str]) -> str:
         return "".join(cell(tag, column, text) for column, text in zip(columns, texts, strict=True))
