@@ -217,6 +217,7 @@ def test_every_shipped_file_is_valid(name):
             ),
             "rates.systems: 'rdm-u' has no gates to train faster",
         ),
+        (lambda c: c["figures"]["rates"].update(systems=["rdm-u-control"]), "'rdm-u-control' has no gates to train"),
         (lambda c: c["figures"]["figure6"].update(metric="fvd"), "protocol 'ci' gives no 'fvd'"),
         (lambda c: c["train"]["baselines"]["dit"].update(cooldown_steps=2), "figure6.base: 'dit' is cooled down"),
         (lambda c: c["train"]["baselines"]["dit"].update(gates={"learning_rate": 0.1}), "'dit' is no transformer"),
@@ -305,13 +306,21 @@ def test_a_mistake_is_named(write_params, change, message):
 
 def test_gates_trained_faster_are_equal_in_all_else(write_params):
     """The weights' rate, the supervision, the start and the GPUs are the declared system's."""
-    experiment = params.load(write_params(lambda c: c.update(gpus={"rdm-u": 2})))
-    own, faster = experiment.systems["rdm-u"], experiment.systems["rdm-u-rate10"]
-    assert faster.gates.learning_rate == pytest.approx(10 * own.gates.learning_rate)
-    assert faster.model_copy(update={"gates": own.gates}) == own
-    assert faster.gates.model_copy(update={"learning_rate": own.gates.learning_rate}) == own.gates
-    assert experiment.gpus_of("rdm-u-rate10") == 2
-    assert experiment.samplers_of("rdm-u-rate10") == ["plain"]
+    change = {"systems": ["rdm-u", "rdm-u-unsupervised"]}
+    experiment = params.load(
+        write_params(lambda c: (c.update(gpus={"rdm-u": 2}), c["figures"]["rates"].update(change)))
+    )
+    assert experiment.figure_systems("rates") == [
+        *("rdm-u-control", "rdm-u", "rdm-u-rate10", "rdm-u-unsupervised", "rdm-u-unsupervised-rate10")
+    ]
+    for name, supervised in (("rdm-u", True), ("rdm-u-unsupervised", False)):
+        own, faster = experiment.systems[name], experiment.systems[f"{name}-rate10"]
+        assert (faster.gates.supervision is not None) == supervised
+        assert faster.gates.learning_rate == pytest.approx(10 * own.gates.learning_rate)
+        assert faster.model_copy(update={"gates": own.gates}) == own
+        assert faster.gates.model_copy(update={"learning_rate": own.gates.learning_rate}) == own.gates
+        assert experiment.gpus_of(f"{name}-rate10") == 2
+        assert experiment.samplers_of(f"{name}-rate10") == experiment.samplers_of("rdm-u-control") == ["plain"]
 
 
 def test_no_file_and_no_yaml(tmp_path):

@@ -213,7 +213,8 @@ def trained(content, *targets):
             wanted |= {*names, *(f"{name}-gated" for name in names)}
         elif target == "rates":
             for name in figures[target]["systems"]:
-                wanted |= {name, f"{name}-control", *(f"{name}-rate{factor}" for factor in figures[target]["factors"])}
+                control = f"{name.removesuffix('-unsupervised')}-control"
+                wanted |= {name, control, *(f"{name}-rate{factor}" for factor in figures[target]["factors"])}
         elif target == "losses":
             wanted |= {twin for name in figures["figure5"]["systems"] for twin in (name, f"{name}-control")}
         else:
@@ -224,7 +225,7 @@ def trained(content, *targets):
     runs, pending = set(), list(wanted)
     while pending:
         system = pending.pop()
-        twin = re.sub(r"-(control|unsupervised|rate\d+)$", "", system)
+        twin = re.sub(r"(-control|-unsupervised)?(-rate\d+)?$", "", system)
         declared = gated.get(twin) or baselines.get(twin) or baselines[re.sub("-[^-]+(-gated)?$", "", twin)]
         own = baselines[declared["start"]] if twin in gated else declared
         runs |= {f"train {content['name']}-{system}-s{seed}" for seed in own.get("seeds") or content["seeds"]}

@@ -71,7 +71,7 @@ class Keys:
         if system in experiment.train.baselines:
             return self.section(section, "seeds")
         if gated := {name: gated for name, gated, *_ in experiment.by_rate}.get(system):
-            return [f"train.gated.{gated}", "figures.rates.factors"]
+            return [*self.system(gated), "figures.rates.factors"]
         if not isinstance(experiment.systems[system], FineTuned):
             return [*self.section(section, "seeds", "steps", "snapshots", "network.depth"), "figures.figure7.steps"]
         if system.endswith(CONTROL):

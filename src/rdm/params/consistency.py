@@ -93,9 +93,10 @@ def _check_bases(experiment: Experiment) -> None:
 
 def _check_rates(experiment: Experiment) -> None:
     """The figure `rates` trains gates faster."""
+    fine_tuned = {**experiment.train.gated, **experiment.twins}
     for name in experiment.figures.rates.systems if experiment.figures.rates else ():
-        declared("figures.rates.systems", name, experiment.train.gated)
-        gates = experiment.train.gated[name].gates
+        declared("figures.rates.systems", name, fine_tuned)
+        gates = fine_tuned[name].gates
         if gates is None or gates.variant == "resnet":
             raise ParameterError(f"figures.rates.systems: {name!r} has no gates to train faster; name another.")
 

@@ -5,6 +5,7 @@ What is derived from is there, and of its kind: `check_systems` sees to it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import get_args
 
 from rdm.params.evaluation import Figure6, Figure7, Rates
@@ -44,11 +45,11 @@ def by_depth(figure: Figure7, train: Train) -> list[ByDepth]:
     return systems
 
 
-def by_rate(figure: Rates, train: Train) -> list[ByRate]:
-    """The systems of the figure `rates` that are not declared, `<gated>-rate<factor>`."""
+def by_rate(figure: Rates, fine_tuned: Mapping[str, FineTuned]) -> list[ByRate]:
+    """The systems of the figure `rates` whose gates are trained faster, `<gated>-rate<factor>`."""
     systems = []
     for gated in figure.systems:
-        entry = train.gated[gated]
+        entry = fine_tuned[gated]
         assert entry.gates is not None
         for factor in figure.factors:
             gates = entry.gates.model_copy(update={"learning_rate": factor * entry.gates.learning_rate})

@@ -173,10 +173,10 @@ class Figure7(Curve):
 class Rates(Section):
     """Gates that move further: gated systems, and themselves with their gates trained at higher rates, by all metrics.
 
-    factors: of the gates' learning rate; the weights' stays what it is.
+    factors: of the gates' learning rate, and so of their supervision's; the weights' stays what it is.
     """
 
-    systems: Distinct[Name]  # gated ones
+    systems: Distinct[Name]  # gated ones, or their twins without supervision
     factors: Distinct[Annotated[int, Field(gt=1)]]
     samplers: Distinct[Name]
     score: Name

@@ -60,14 +60,20 @@ class Experiment(Section):
     @cached_property
     def systems(self) -> dict[str, System]:
         """All systems by name: the declared ones, the twins of the gated ones, and those that figures derive."""
-        systems: dict[str, System] = {**self.train.baselines, **self.train.gated}
+        systems: dict[str, System] = {**self.train.baselines, **self.train.gated, **self.twins, **self.variants}
+        systems |= {name: entry for name, _, _, entry in self.by_depth}
+        return systems | {name: entry for name, _, _, entry in self.by_rate}
+
+    @cached_property
+    def twins(self) -> dict[str, FineTuned]:
+        """Of each gated system the one without gates, and, if it is supervised, the one without supervision."""
+        twins = {}
         for name, gated in self.train.gated.items():
-            systems[name + CONTROL] = gated.model_copy(update={"gates": None})
+            twins[name + CONTROL] = gated.model_copy(update={"gates": None})
             if gated.gates is not None and gated.gates.supervision is not None:
                 unsupervised = gated.gates.model_copy(update={"supervision": None})
-                systems[name + UNSUPERVISED] = gated.model_copy(update={"gates": unsupervised})
-        by_depth = {name: entry for name, _, _, entry in self.by_depth}
-        return {**systems, **self.variants, **by_depth, **{name: entry for name, _, _, entry in self.by_rate}}
+                twins[name + UNSUPERVISED] = gated.model_copy(update={"gates": unsupervised})
+        return twins
 
     @cached_property
     def variants(self) -> dict[str, Baseline]:
@@ -85,7 +91,7 @@ class Experiment(Section):
     def by_rate(self) -> list[ByRate]:
         """The systems of the figure `rates` that it derives: (name, gated system, factor, system)."""
         figure = self.figures.rates
-        return by_rate(figure, self.train) if figure else []
+        return by_rate(figure, {**self.train.gated, **self.twins}) if figure else []
 
     @property
     def curves(self) -> dict[str, Curve]:
@@ -147,11 +153,11 @@ class Experiment(Section):
 
     def gpus_of(self, system: str) -> int:
         """How many GPUs train a system: as many as its gated twin, or the one that a figure changes to make it."""
-        declared = system.removesuffix(CONTROL).removesuffix(UNSUPERVISED)
+        derived = {name: gated for name, gated, _, _ in self.by_rate}
+        declared = derived.get(system, system).removesuffix(CONTROL).removesuffix(UNSUPERVISED)
         for figure, curve in self.curves.items():
             if system in self.figure_systems(figure):
                 declared = curve.base
-        declared = {name: gated for name, gated, _, _ in self.by_rate}.get(system, declared)
         return self.gpus.get(declared, 1)
 
     @cached_property
@@ -237,6 +243,10 @@ class Experiment(Section):
             return {"without gates": gated + CONTROL, "gates": gated}
         return {"without gates": gated + CONTROL, "gates": gated + UNSUPERVISED, "gates, supervised": gated}
 
+    def control_of(self, gated: str) -> str:
+        """The ungated twin of a gated system, or of its twin without supervision."""
+        return gated.removesuffix(UNSUPERVISED) + CONTROL
+
     def trio_of(self, gated: str) -> dict[str, str]:
         """What pictures and losses show side by side: a label for what a gated system starts from, its twin, itself."""
         return {"baseline": self.train.gated[gated].start, "control": gated + CONTROL, "gated": gated}
@@ -248,8 +258,8 @@ class Experiment(Section):
         if figure == "figure7":
             return [name for name, *_ in self.by_depth]
         if figure == "rates":
-            declared = dict.fromkeys(gated for _, gated, _, _ in self.by_rate)
-            return [*(s for gated in declared for s in (gated + CONTROL, gated)), *(name for name, *_ in self.by_rate)]
+            shown = [s for name, gated, _, _ in self.by_rate for s in (self.control_of(gated), gated, name)]
+            return list(dict.fromkeys(shown))
         chosen = {name: self.train.gated[name] for name in self.figures.figure5.systems}
         if figure == "figure5":
             return [system for gated in chosen for system in self.arms_of(gated).values()]

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from rdm.params import CONTROL, Experiment
+from rdm.params import Experiment
 from rdm.params.evaluation import Rates
 from rdm.params.presentation import metrics_of
 from rdm.tables.curves import no_figure
@@ -58,7 +58,7 @@ def draw_rates(experiment: Experiment) -> list[Path]:
 
 def _of_system(experiment: Experiment, chosen: Rates, gated: str) -> Iterator[Row]:
     """The numbers of a gated system at each rate of its gates."""
-    control, seeds = gated + CONTROL, experiment.seeds_of(gated)
+    control, seeds = experiment.control_of(gated), experiment.seeds_of(gated)
     metrics = [name for name in ORDER if name in metrics_of(experiment.protocols[chosen.score])]
     for factor, system in _by_factor(experiment, gated).items():
         for seed in seeds:
