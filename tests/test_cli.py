@@ -94,7 +94,7 @@ def test_what_a_parameter_file_leaves_out(workspace, write_params):
     changed = write_params(less)
     fails(rdm("tables", "table2", params=changed), 2, "no table 'table2'", "'table1'")
     for name in FIGURES:
-        fails(rdm("figures", name, params=changed), 2, f"no figure {name!r}", "'figure5'")
+        fails(rdm("figures", name, params=changed), 2, f"no figure {name!r}; did you mean '")
 
 
 def test_bad_parameters(workspace, write_params):
@@ -115,8 +115,8 @@ def test_params_show_and_check(write_params):
     assert shown["train"]["baselines"]["dit"]["weight_decay"] == 0  # defaults are shown, too
     assert "ci-rdm-f-control-s0" in shown["runs"]
     assert "weight_decay" in rdm("params", "show").output
-    # five baselines; four gated systems, each with a control and a twin without supervision; Figures 6 and 7
-    assert f"fine ({5 + 4 * 3 + 5 + 2 * 2 + 2 + 2 * 3} runs)" in rdm("params", "check", str(CI), params=None).output
+    # five baselines; four gated systems, each with a control and a twin without supervision; Figures 6 and 7, and rates
+    assert f"fine ({5 + 4 * 3 + 5 + 2 * 2 + 2 + 2 * 3 + 1} runs)" in rdm("params", "check", str(CI), params=None).output
 
 
 def test_missing_and_damaged_inputs(workspace):

@@ -88,7 +88,7 @@ def pulled_once(handed, tmp_path_factory):
     """A fresh clone of it after `rdm pull`. Do not change it."""
     folder = tmp_path_factory.mktemp("pulled") / "clone"
     run(handed, "git", "clone", "--quiet", ".", str(folder))
-    assert run(folder, "rdm", "pull", "--params", PARAMS).stdout == "107 jobs are done.\n"
+    assert run(folder, "rdm", "pull", "--params", PARAMS).stdout == "111 jobs are done.\n"
     return folder
 
 
@@ -299,7 +299,7 @@ def test_results_of_other_parameters_are_made_anew(pulled):
     change(pulled, PARAMS, "train.gated.rdm-f.gates.learning_rate", 0.5)
     said = run(pulled, "rdm", "pull", "--params", PARAMS).stdout
     again = to_run_by_snakemake(pulled)
-    assert said.startswith(f"{107 - len(again)} jobs are done; {len(again)} were done with other parameters or code")
+    assert said.startswith(f"{111 - len(again)} jobs are done; {len(again)} were done with other parameters or code")
     assert "rdm train ci-rdm-f-s0 --overwrite" in again
     assert "rdm train ci-rdm-f-control-s0 --overwrite" not in again
     assert {"rdm tables table1", "rdm figures gates"} <= again
