@@ -34,6 +34,19 @@ def with_seeds(experiment, seeds):
     return experiment.model_copy(update={"seeds": tuple(seeds)})
 
 
+def over_seeds_drawn_by(module, monkeypatch):
+    """What this module will draw: (place of the panel, label) -> means, and standard deviations, over seeds."""
+    drawn, plot = {}, module.plot_over_seeds
+
+    def spy(axes, table, x, y, label, marker="o"):
+        by_x = table.groupby(x)[y]
+        drawn[axes.get_subplotspec().num1, label] = by_x.mean().tolist(), by_x.std().tolist()
+        plot(axes, table, x, y, label, marker)
+
+    monkeypatch.setattr(module, "plot_over_seeds", spy)
+    return drawn
+
+
 def write_train(experiment, run, log="", gates=None, **facts):
     """A run without weights. gates: unit -> alpha, and beta if it has one, as lists."""
     with build(paths.train(run), Recipe("train", of_train(experiment, run))) as (scratch, recorded):

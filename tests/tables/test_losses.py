@@ -12,7 +12,7 @@ from rdm.errors import ArtefactError
 from rdm.tables import losses
 from rdm.tables.losses import draw_losses
 from tests.conftest import CI
-from tests.tables.handmade import with_seeds, write_train
+from tests.tables.handmade import over_seeds_drawn_by, with_seeds, write_train
 
 SEEDS = [3, 5]
 
@@ -52,15 +52,7 @@ def test_the_numbers_are_those_of_the_logs(experiment):
 
 def test_what_is_drawn(experiment, monkeypatch):
     """Means over seeds; the difference is paired, so that its spread is that of the differences."""
-    drawn = {}
-
-    def spy(axes, table, x, y, label, marker="o"):
-        by_step = table.groupby(x)[y]
-        drawn[axes.get_subplotspec().num1, label] = by_step.mean().tolist(), by_step.std().tolist()
-        plot(axes, table, x, y, label, marker)
-
-    plot = losses.plot_over_seeds
-    monkeypatch.setattr(losses, "plot_over_seeds", spy)
+    drawn = over_seeds_drawn_by(losses, monkeypatch)
     draw_losses(experiment)
     assert experiment.figures.figure5.systems == ("rdm-u", "rdm-f")
     assert {label for place, label in drawn if place == 0} == {"ldm4"}

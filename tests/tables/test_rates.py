@@ -12,7 +12,7 @@ from rdm.errors import ArtefactError
 from rdm.tables import rates
 from rdm.tables.rates import draw_rates
 from tests.conftest import CI
-from tests.tables.handmade import with_seeds, write_scores, write_train
+from tests.tables.handmade import over_seeds_drawn_by, with_seeds, write_scores, write_train
 
 SEEDS = [3, 5]
 SYSTEMS = {"rdm-u-control": 0, "rdm-u": 1, "rdm-u-rate10": 10}  # system -> factor, 0: no gates
@@ -62,15 +62,7 @@ def test_the_numbers_are_those_of_scores_logs_and_gates(experiment):
 
 def test_what_is_drawn(experiment, monkeypatch):
     """Changes are paired by seed with no gates, and in per cent of it."""
-    drawn = {}
-
-    def spy(axes, table, x, y, label, marker="o"):
-        by_factor = table.groupby(x)[y]
-        drawn[axes.get_subplotspec().num1, label] = by_factor.mean().tolist(), by_factor.std().tolist()
-        plot(axes, table, x, y, label, marker)
-
-    plot = rates.plot_over_seeds
-    monkeypatch.setattr(rates, "plot_over_seeds", spy)
+    drawn = over_seeds_drawn_by(rates, monkeypatch)
     draw_rates(experiment)
     assert set(drawn) == {(0, "α − 1"), (0, "β"), (1, ""), (2, "plain"), (3, "plain"), (4, "plain")}
     np.testing.assert_allclose(drawn[0, "α − 1"][0], [2.5, 25.0])

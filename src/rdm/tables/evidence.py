@@ -17,7 +17,7 @@ from rdm.params.claims import Depth, GatesByDepth, Rows, Sensitivity, Statement,
 from rdm.params.evaluation import Cell, Curve
 from rdm.params.presentation import metrics_of
 from rdm.tables.build import columns_of, data_of
-from rdm.tables.logs import State, read_kept_sensitivity, read_sensitivity
+from rdm.tables.logs import State, read_kept_sensitivity, read_sensitivity, shallower_half
 from rdm.tables.measured import HIGHER_IS_BETTER, Scores, pick, read_published_score, read_scores
 from rdm.tables.pages import METRICS
 
@@ -217,15 +217,13 @@ class Evidence:
                 self._states[key] = read_sensitivity(experiment, gated, arm)
             else:
                 self._states[key] = read_kept_sensitivity(experiment, gated, arm, self.kept)
-        states = [state for state in self._states[key] if state.step == step]
-        half = max((state.state for state in states), default=0) / 2
         logs: dict[int | None, list[float]] = {}
-        for state in states:
-            if state.state < half:
-                logs.setdefault(state.seed, []).append(math.log(state.sensitivity))
+        for state in sorted(state for state in self._states[key] if state.step == step):
+            logs.setdefault(state.seed, []).append(math.log(state.sensitivity))
         system = experiment.arms_of(gated)[arm]
         runs = [paths.run_name(experiment.name, system, seed) for seed in experiment.seeds_of(system)]
-        means = {seed: statistics.fmean(found) for seed, found in logs.items()}
+        # the last state is what the others are measured by
+        means = {seed: shallower_half(found[:-1]) for seed, found in logs.items() if len(found) > 1}
         return Numbers(means, tuple(paths.train(run) / "log.jsonl" for run in runs))
 
 

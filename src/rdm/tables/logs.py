@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import statistics
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,6 +64,11 @@ def read_kept_sensitivity(experiment: Experiment, gated: str, arm: str, kept: Pa
     if not wanted <= {(state.seed, state.step) for state in found}:
         raise MissingError(f"{path} lacks seeds or steps of {gated!r}; run `rdm figures figure5` and keep it again.")
     return found
+
+
+def shallower_half(ratios: list[float]) -> float:
+    """Mean of log(n_i / n_L) over the shallower half, i < L / 2, of the states 0 to L - 1, given shallow to deep."""
+    return statistics.fmean(ratios[: math.ceil(len(ratios) / 2)])
 
 
 def read_log(experiment: Experiment, system: str, seed: int) -> list[dict[str, Any]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,13 +15,13 @@ from rdm.params.evaluation import Rates
 from rdm.params.presentation import metrics_of
 from rdm.tables.curves import no_figure
 from rdm.tables.figures import over_seeds, plot_over_seeds, save_with_numbers
-from rdm.tables.logs import load_gates, read_log, run_file
+from rdm.tables.logs import load_gates, read_log, run_file, shallower_half
 from rdm.tables.measured import HIGHER_IS_BETTER, pick, read_scores
 from rdm.tables.measured import METRICS as ORDER
 from rdm.tables.pages import METRICS
 
 MOVED = {"alpha_moved": "α − 1", "beta_moved": "β"}  # root mean square over all channels of all units
-SENSITIVITY = "sensitivity"  # mean of log(n_i / n_L) over the shallower half of the states, at the end
+SENSITIVITY = "sensitivity"  # `shallower_half` at the end of training
 Row = tuple[str, int, int, str, str, float, float]
 COLUMNS = ["system", "factor", "seed", "quantity", "sampler", "value", "control"]
 
@@ -91,7 +89,7 @@ def _moved(experiment: Experiment, system: str, seed: int) -> dict[str, float]:
 def _sensitivity(experiment: Experiment, system: str, seed: int) -> float | None:
     """The quantity SENSITIVITY of one run; None if it could not be logged."""
     states: list[float] | None = read_log(experiment, system, seed)[-1]["sensitivity"]
-    return round(statistics.fmean(states[: math.ceil(len(states) / 2)]), 6) if states else None
+    return round(shallower_half(states), 6) if states else None
 
 
 def _draw_moved(axes: Axes, table: pd.DataFrame) -> None:
