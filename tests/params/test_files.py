@@ -32,7 +32,7 @@ def baseline(content, name):
     return content["train"]["baselines"][name]
 
 
-@pytest.mark.parametrize("name", ["ci", "digits", "fashion", "paper"])
+@pytest.mark.parametrize("name", ["ci", "digits", "fashion", "longer", "paper"])
 def test_every_shipped_file_is_valid(name):
     assert params.load(ROOT / "params" / f"{name}.yaml").name == name
 

@@ -39,7 +39,7 @@ def test_dit_xl_is_the_published_one():
     assert found.parameters / 1e6 == pytest.approx(675, rel=1e-3)
 
 
-@pytest.mark.parametrize("name", ["digits", "fashion", "paper"])
+@pytest.mark.parametrize("name", ["digits", "fashion", "longer", "paper"])
 def test_every_network_is_counted_beforehand(name, monkeypatch):
     """So that a plan needs no torch: none is counted while it is made."""
 

@@ -540,7 +540,7 @@ def example(tmp_path, monkeypatch):
     return params.load(ROOT / "params" / "digits.yaml")
 
 
-@pytest.mark.parametrize(("name", "folder"), [("digits", ""), ("fashion", "fashion")])
+@pytest.mark.parametrize(("name", "folder"), [("digits", ""), ("fashion", "fashion"), ("longer", "longer")])
 def test_the_examples_claims_are_those_of_its_scores(name, folder, tmp_path, monkeypatch):
     """Every character of them: from the scores and figures that lie beside them, under today's parameters."""
     example(tmp_path, monkeypatch)

@@ -1,6 +1,6 @@
 """Keep the last run of an experiment as a committed example, and show its tables in README.md and docs/results.md.
 
-Without argument it is the default experiment, kept in results/example; with `fashion` the second scale, kept below it.
+Without argument it is the default experiment, kept in results/example; with `fashion` or `longer` another, below it.
 """
 
 import re
@@ -9,8 +9,10 @@ from pathlib import Path
 
 import click
 
+from rdm import params
+
 RESULTS, EXAMPLE, PAGES = Path("results"), Path("results/example"), (Path("README.md"), Path("docs/results.md"))
-TABLES = {"digits": ("table1", "table2", "claims"), "fashion": ("table1", "claims")}
+TABLES = {"digits": ("table1", "table2", "claims"), "fashion": ("table1", "claims"), "longer": ("table1", "claims")}
 # the parts of these pages that show a table: of which file, and which columns of it, if it has them
 PARTS = {
     "table1": ("table1", "Method|FID paper|FID ours|sFID paper|sFID ours|IS paper|IS ours|FID − control"),
@@ -24,6 +26,7 @@ PARTS = {
         "|UCF FVD − control|UCF identity ours",
     ),
     "fashion": ("fashion/table1", "Method|FID ours|sFID ours|IS ours|Class accuracy|FID − control"),
+    "longer": ("longer/table1", "Method|FID ours|sFID ours|IS ours|Class accuracy|FID − control"),
 }
 
 
@@ -51,16 +54,20 @@ def shown(part: str, folder: Path = EXAMPLE) -> str:
 @click.command(help=__doc__)
 @click.argument("experiment", type=click.Choice(list(TABLES)), default="digits")
 def main(experiment: str) -> None:
+    others = {name: params.load(Path(f"params/{name}.yaml")) for name in TABLES}
+    own = others.pop(experiment)
     for name in TABLES[experiment]:
         table = RESULTS / f"{name}.csv"
-        if not table.is_file() or f",{experiment}," not in table.read_text():
+        if not table.is_file() or f",{own.tables.scale}," not in table.read_text():
             raise SystemExit(f"Error: {table} is not that of params/{experiment}.yaml; make it first.")
     folder = EXAMPLE if experiment == "digits" else EXAMPLE / experiment
     for made in ("figures", "score", "provenance", "clips"):
         shutil.rmtree(folder / made, ignore_errors=True)
+    foreign = {f"{other}-*" for other in others} | {data for other in others.values() for data in other.data} - set(
+        own.data
+    )
     for made in ("figures", "score", "provenance"):
-        others = shutil.ignore_patterns(*(f"{other}*" for other in TABLES if other != experiment))
-        shutil.copytree(RESULTS / made, folder / made, ignore=others)
+        shutil.copytree(RESULTS / made, folder / made, ignore=shutil.ignore_patterns(*foreign))
     for preview in sorted(RESULTS.glob(f"sample/{experiment}-*-rdm-s0/*.gif")):
         (folder / "clips").mkdir(exist_ok=True)
         shutil.copy(preview, folder / "clips" / f"{preview.parent.name}-{preview.name}")
