@@ -90,7 +90,7 @@ def published_score(name: str, protocol: str) -> Path:
 
 
 def floor(dataset: str, protocol: str) -> Path:
-    """The scores of real training items: what a perfect generator would get."""
+    """The scores of real items of the other split: what a perfect generator would get."""
     return RESULTS / "score" / "floor" / dataset / f"{protocol}.json"
 
 

@@ -168,6 +168,11 @@ def test_lists_that_do_not_fit(ucf):
     folder, lists, split = ucf
     next(folder.rglob("*g03_c01.avi")).unlink()
     refused(lambda: open_source(folder, **split), r"trainlist01.txt lists 1 videos that .*UCF-101 has not, the first ")
+    (lists / "trainlist01.txt").write_text("Archery/v_Archery_g02_c01.avi 1")
+    refused(
+        lambda: open_source(folder, **split),
+        "folder .*HandstandPushups holds no video that .*trainlist01.txt names; put some there, or remove the folder",
+    )
     (lists / "trainlist01.txt").write_text("\n")
     refused(lambda: open_source(folder, **split), "trainlist01.txt lists no videos; check that the list")
     (lists / "trainlist01.txt").unlink()

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from rdm.errors import RdmError
+from rdm.models.dit import DiT
 from rdm.models.export import save_diffusers
 from rdm.models.gates import attach_gates
 from rdm.models.latte import Latte
@@ -51,10 +52,19 @@ def test_an_unconditional_dit_has_one_label(tmp_path):
     torch.testing.assert_close(loaded(latents, timesteps, labels).sample, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_what_diffusers_cannot_compute_is_refused(tmp_path):
-    official = build_network(NETWORKS["dit"].model_copy(update={"frequency_shift": 0}), SHAPE, CLASSES, seed=0)
-    with pytest.raises(RdmError, match="frequency_shift: 1 can be written for diffusers"):
-        save_diffusers(official, tmp_path)
+@torch.no_grad()
+def test_what_diffusers_cannot_compute_stays_ours(tmp_path):
+    """The official timestep frequencies: as a published DiT is imported, so it is written when its gates are folded."""
+    official = build_network(NETWORKS["dit"].model_copy(update={"frequency_shift": 0}), SHAPE, CLASSES, seed=0).eval()
+    for parameter in official.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    save_diffusers(official, tmp_path)
+    loaded = DiT.from_pretrained(tmp_path, low_cpu_mem_usage=False).eval()
+    given = torch.randn(2, *SHAPE), torch.tensor([3, 900]), torch.tensor([1, CLASSES])
+    assert torch.equal(loaded(*given), official(*given))
+
+
+def test_gates_are_not_written_for_diffusers(tmp_path):
     with pytest.raises(RdmError, match="has gates, which diffusers does not know"):
         save_diffusers(attach_gates(build("dit")), tmp_path)
     assert not list(tmp_path.iterdir())

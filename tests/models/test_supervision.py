@@ -198,13 +198,16 @@ def test_weight_and_rate_mean_what_they_say():
     assert steps(0.35, 0.02) == pytest.approx([2 * step for step in steps(0.35, 0.01)])
 
 
-def test_relative_size_is_that_of_the_two_gradients():
-    model, supervision = chain(-0.4), Supervision()
+@pytest.mark.parametrize("shape", ["channel", "scalar"])
+def test_relative_size_is_that_of_the_step_and_the_losss_gradient(shape):
+    model, supervision = chain(-0.4, Gating(shape=shape)), Supervision()
     states = recorded(model)
     found = gradients(states, supervision)
     own = torch.cat([gate.delta.grad for gate in gates_of(model).values()]).norm()
-    expected = 0.35 * torch.cat(found).norm() / own
-    torch.testing.assert_close(relative_size(states, found, supervision), expected)
+    size = relative_size(states, found, supervision)
+    descend(states, found, supervision, learning_rate=1.0)
+    moved = torch.cat([gate.delta.detach() for gate in gates_of(model).values()]).norm()  # from zero
+    torch.testing.assert_close(size, moved / own)
 
 
 @pytest.mark.parametrize("supervision", [Supervision(kind="preserve"), Supervision(kind="preserve", exact=True)])

@@ -28,6 +28,13 @@ def of_both(data):
     return {"ucf": data, "sky": data}
 
 
+def early_curves(content):
+    """A figure of networks from random weights, drawn by the sampler of a snapshot that their base keeps."""
+    content["sample"]["early"] = content["sample"]["plain"] | {"step": 2}
+    baseline(content, "dit").update(snapshots=[2])
+    content["figures"]["figure6"].update(sampler="early")
+
+
 def baseline(content, name):
     return content["train"]["baselines"][name]
 
@@ -230,6 +237,7 @@ def test_every_shipped_file_is_valid(name):
         ),
         (lambda c: c["tables"]["table2"]["columns"]["frame_is"].update(score="ucf-frames"), "gives no 'is'"),
         (lambda c: c["sample"]["plain"].update(step=3), "'ldm4' keeps no snapshot of step 3"),
+        (early_curves, "figure6.sampler: 'early' draws with a snapshot, which this figure's systems do not keep"),
         (lambda c: c["data"]["ucf"].update(speeds=["slow", "slow"]), "speeds: .* names one twice"),
         (lambda c: c["data"]["ucf"].update(seed=-1), "data.ucf.*seed"),
         (lambda c: c["data"].update(more=VIDEOS | {"seed": 1}), "seed would change nothing with offset: first"),

@@ -90,6 +90,8 @@ def test_every_run_has_one(workspace):
     ):
         text = (paths.train(run) / "README.md").read_text()
         assert word in text
+        steps = json.loads((paths.train(run) / "manifest.json").read_text())["facts"]["step"]
+        assert f"ema decay {float(f'{(1 + steps) / (10 + steps):.4g}')}" in text  # what its warm-up reached
         assert "README.md" in json.loads((paths.train(run) / "manifest.json").read_text())["files"]
         done = rdm("card", run)
         assert done.stdout.partition("## Scores")[0] == text.partition("## Scores")[0]

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,12 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
+from rdm import params, paths
 from rdm.errors import ArtefactError
 from rdm.provenance import code, graph, pull
 from rdm.provenance.files import whole_file, whole_folder
 from rdm.provenance.manifest import Input, Recipe, build, is_current, read
+from tests.conftest import CI
 
 REMEDY = "rdm data x"
 
@@ -197,6 +200,28 @@ def test_code_digest_follows_imports(a_module, monkeypatch):
     assert a_module(source) == first
 
 
+def test_code_digest_sees_a_module_become_a_package(tmp_path, monkeypatch):
+    """And back again, as other commits have it, while the source that imports it stays what it is."""
+    monkeypatch.setattr(code, "PACKAGE", tmp_path)
+    (tmp_path / "any.py").write_text("from rdm.x import y\n")
+
+    def imports():
+        code._module.cache_clear()
+        return code._module("rdm.any")[0]
+
+    (tmp_path / "x.py").touch()
+    assert imports() == ["rdm.x"]
+    (tmp_path / "x.py").unlink()
+    (tmp_path / "x").mkdir()
+    for name in ("__init__.py", "y.py"):
+        (tmp_path / "x" / name).touch()
+    assert imports() == ["rdm.x", "rdm.x.y"]
+    shutil.rmtree(tmp_path / "x")
+    (tmp_path / "x.py").touch()
+    assert imports() == ["rdm.x"]
+    code._module.cache_clear()
+
+
 def test_code_digest_is_worked_out_where_the_kept_one_cannot_be_read(a_module, tmp_path, monkeypatch):
     """It is damaged, or for another user alone."""
     source = "import rdm.paths\n"
@@ -206,6 +231,19 @@ def test_code_digest_is_worked_out_where_the_kept_one_cannot_be_read(a_module, t
     assert a_module(source) == first
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: (_ for _ in ()).throw(PermissionError("umask 077")))
     assert a_module(source) == first
+
+
+def test_what_shows_scores_is_made_after_their_floor():
+    """It holds them against the floor's classifier and items, which may be made anew together with them."""
+    experiment = params.load(CI)
+    for dataset, protocol, shown in (
+        ("tiny", "ci", {"table1", "figure6", "figure7", "rates", "claims"}),
+        ("sky", "ci_clips", {"table2", "claims"}),
+        ("ucf", "ci_clips", {"table2", "claims"}),
+    ):
+        floor = paths.floor(dataset, protocol)
+        found = {name for name in graph.targets(experiment) if floor in graph.target(experiment, name).reads}
+        assert found == shown, floor
 
 
 def test_every_verb_has_a_digest_of_its_own():

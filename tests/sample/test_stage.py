@@ -1,5 +1,6 @@
 """An image depends on its seed and index alone; labels come in the proportions that the protocol names."""
 
+import json
 import shutil
 from dataclasses import replace
 from types import SimpleNamespace
@@ -235,6 +236,23 @@ def test_reference_labels_have_exact_proportions(workspace, experiment):
     clips = data.load(experiment, "ucf", "test").labels
     assert np.array_equal(stage.deal_labels(experiment, "ucf", "reference", 10, seed=0), clips)
     assert not np.array_equal(labels[:60], clips)
+
+
+def test_samples_are_of_the_data_whose_labels_are_dealt(workspace, experiment):
+    """Stored anew with another test split, the data may deal other labels; balanced and random ones need none."""
+
+    def recipes():
+        found = {}
+        for rule in ("reference", "captions", "balanced", "random"):
+            protocols = {name: p.model_copy(update={"labels": rule}) for name, p in experiment.protocols.items()}
+            found[rule] = stage._recipe(altered(experiment, protocols=protocols), RUN, "plain").digest
+        return found
+
+    before, path = recipes(), paths.data("tiny") / paths.MANIFEST
+    manifest = json.loads(path.read_text())
+    manifest["files"]["test_labels.npy"] = "0" * 64
+    path.write_text(json.dumps(manifest))
+    assert [rule for rule, digest in recipes().items() if digest != before[rule]] == ["reference", "captions"]
 
 
 def test_balanced_and_random_labels(experiment):

@@ -124,6 +124,14 @@ def test_errors_are_those_of_dealt_labels_only_where_they_are_dealt(folder):
     assert any("proportions" in remark for remark in found["unlike"]["remarks"])
     errors = {name: result["values"]["fid"]["standard_error"] for name, result in found.items()}
     assert errors["samples"] < random["values"]["fid"]["standard_error"] == errors["unlike"]
+    for name in found:  # the same of features that were extracted before
+        rdm("features", f"{name}.npz", name, *options)
+        assert score(name, "other.npz", options)["values"] == found[name]["values"]
+        assert ("proportions" in str(score(name, "other.npz", options)["remarks"])) == (name == "unlike")
+    rdm("reference", "build", "other.npz", "ref.npz", *options)  # which labels it was of, it does not say
+    unknown = score("samples.npz", "ref.npz", options)
+    assert "the reference's labels are unknown" in str(unknown["remarks"])
+    assert unknown["values"]["fid"]["standard_error"] == pytest.approx(errors["unlike"], rel=1e-6)
 
 
 def test_the_printed_table_and_the_file_say_the_same(folder):
@@ -433,6 +441,24 @@ def test_parts_of_a_reference_stand_for_it(folder):
     assert "holds statistics already" in rdm("reference", "build", "ref.npz", "again.npz", *options, code=2)
     rdm("features", "reference.npz", "poor", *options, "--set", "sfid=false")
     assert "poor lacks the layer 'spatial'" in rdm("samples.npz", "--against", "poor", *options, code=2)
+
+
+def test_features_keep_the_size_of_their_items(folder):
+    """The classifier takes images as they are: of two sizes they are no more alike than before."""
+    images, labels = pictures(1)
+    np.savez("small.npz", arr_0=images[:, ::2, ::2], arr_1=labels)
+    rdm("features", "small.npz", "parts", *NET)
+    message = "holds items of 16x16, parts holds items of 8x8; scale one of them"
+    assert message in rdm("parts", "--against", "reference.npz", *NET, code=2)
+
+
+def test_features_of_clips_are_no_reference(folder):
+    """They were chosen by the rule for samples."""
+    rdm("features", "reference_clips.npz", "parts", *CLIPS)
+    assert score("parts", "reference_clips.npz", CLIPS)["values"]["fvd"]["value"] < 1e-9
+    message = rdm("samples_clips.npz", "--against", "parts", *CLIPS, code=2)
+    assert "parts holds features of clips that were chosen as samples are" in message
+    assert message.endswith("give the videos, or a file of `rdm score reference`.\n")
 
 
 def test_precision_and_recall_take_references_from_all_classes(folder):

@@ -14,8 +14,10 @@ from rdm import paths
 from rdm.data import stage as data
 from rdm.errors import ArtefactError, RdmError, UsageError
 from rdm.params.evaluation import Classifier, Pretrained, Published, Row
+from rdm.parts import Part
 from rdm.sample import stage as sample
 from rdm.score import classifier, stage
+from rdm.score import scorer as scorers
 from rdm.score.classifier import ConvNet, Labelled, as_tensor
 from rdm.score.scorer import Scorer
 from rdm.tables.build import build_table1
@@ -240,6 +242,31 @@ def test_published_samples_get_the_same_scores_as_our_own(with_published):
         stream.write(b"other images")
     with pytest.raises(ArtefactError, match="is the score of earlier samples; run `rdm score theirs`"):
         build_table1(with_published, ROOT / "params" / "published.csv")
+
+
+def test_published_samples_of_other_proportions_have_the_errors_of_random_labels(with_published):
+    with np.load("theirs.npz") as content:
+        images, labels = content["arr_0"], content["arr_1"]
+    dealt, random = [], []
+    for into, arr_1 in ((dealt, labels), (random, np.where(labels == 0, 1, labels))):
+        np.savez("theirs.npz", arr_0=images, arr_1=arr_1)
+        [path] = stage.run(with_published, ["theirs"])
+        content = json.loads(path.read_text())
+        into += content["values"]["fid"]["value"], content["values"]["fid"]["standard_error"]
+        assert ("proportions" in str(content["remarks"])) == (into is random)
+    assert random[0] == dealt[0]
+    assert random[1] > dealt[1]
+
+
+def test_a_part_does_not_look_at_the_reference(workspace, experiment, monkeypatch):
+    """Which is for the call that joins the parts: it may be of more items than all parts together."""
+    wanted = json.loads(paths.score("ci-dit-s0", "guided", "ci").read_text())["values"]
+    with monkeypatch.context() as patch:
+        patch.setattr(scorers, "measure_items", lambda *_: pytest.fail("the reference was measured"))
+        for number in (1, 2):
+            stage.run(experiment, ["ci-dit-s0"], part=Part(number, 2))
+    stage.run(experiment, ["ci-dit-s0"])
+    assert json.loads(paths.score("ci-dit-s0", "guided", "ci").read_text())["values"] == wanted
 
 
 @pytest.mark.parametrize(

@@ -271,6 +271,10 @@ def test_published_samples_are_a_fixed_number(write_params, tmp_path, monkeypatc
         np.testing.assert_allclose([found["low"], found["high"]], [-9 - width, -9 + width])
     assert found["rests_on"].endswith("score/published/theirs/ci_clips.json")
     assert "the interval also holds the standard error of their score" in to_markdown(lay_out(table, claims))
+    Path("theirs.npy").unlink()  # of many gigabytes, perhaps: the other claims are judged without
+    found = build_claims(experiment, claims, PUBLISHED).iloc[0]
+    assert found["verdict"] == "not run"
+    assert "theirs.npy is not there yet; get it, and run `rdm score theirs` again" in found["reason"]
 
 
 def test_only_shared_seeds_are_paired(write_params, tmp_path, monkeypatch):

@@ -4,11 +4,17 @@ import json
 from html.parser import HTMLParser
 
 import pandas as pd
+import pytest
 
 from rdm import paths
-from rdm.provenance.files import digest
+from rdm.errors import ArtefactError
+from rdm.provenance.files import digest, file_digest
+from rdm.tables.build import build_table1
 from rdm.tables.render import Page, to_html
 from rdm.tables.runs import COLUMNS, list_runs, page_of_runs
+from tests.conftest import ROOT
+
+PUBLISHED = ROOT / "params" / "published.csv"
 
 
 class Parsed(HTMLParser):
@@ -91,6 +97,20 @@ def test_the_runs_are_those_of_the_manifests(workspace, experiment):
     shown = page_of_runs(table).cells
     assert shown["Weights"].tolist() == [sha[:12] for sha in table.weights_sha256]
     assert shown["Parameters"][0] == f"{table.parameters[0]:,}"
+
+
+def test_samples_of_earlier_weights_are_in_no_table(workspace, experiment):
+    """Of the same parameters, but trained again, perhaps by other code: neither among the runs, nor with a score."""
+    folder = paths.train("ci-dit-s0")
+    log = folder / "log.jsonl"
+    log.write_text(log.read_text() + "\n")
+    manifest = json.loads((folder / paths.MANIFEST).read_text())
+    manifest["files"][log.name] = file_digest(log)
+    (folder / paths.MANIFEST).write_text(json.dumps(manifest))
+    message = "was made from another version of .*ci-dit-s0; run `rdm sample ci-dit-s0 --overwrite`"
+    for build in (lambda: list_runs(experiment, "table1"), lambda: build_table1(experiment, PUBLISHED)):
+        with pytest.raises(ArtefactError, match=message):
+            build()
 
 
 def test_what_a_manifest_does_not_say_stays_empty():

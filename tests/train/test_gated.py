@@ -51,6 +51,7 @@ def test_what_cannot_be_folded_or_shown_is_one_sentence(workspace):
     assert not (workspace / "folded").exists()
     fails(rdm("gates", "show", "ci-dit-s0"), 1, "ci-dit-s0 has no gates")
     fails(rdm("gates", "show", "ci-rdm-x-s0"), 2, "'ci-rdm-x-s0'", "'ci-rdm-u-s0'")
+    fails(rdm("gates", "show", "results/train/ci-rdm-u-s0"), 2, "is a run's own folder", "the run's name, ci-rdm-u-s0")
     (workspace / "there").mkdir()
     fails(rdm("gates", "fold", "ci-rdm-u-s0", "there"), 2, "there is there already")
     shutil.rmtree(workspace / paths.train("ci-rdm-u-s0"))

@@ -134,7 +134,6 @@ def test_saving_costs_two_percent_of_the_time_at_most(job, monkeypatch):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_asked_to_stop_it_saves_and_goes_on_from_there(job, monkeypatch, capsys, number):
     """As Slurm and Kubernetes ask before they kill."""
-    whole = fit(start(job), replace(job, state_path=job.state_path.with_name("other")), CPU)
     step, usual = loop._step, signal.getsignal(number)
 
     def stopped(state, *arguments):
@@ -142,12 +141,18 @@ def test_asked_to_stop_it_saves_and_goes_on_from_there(job, monkeypatch, capsys,
         if state.step == 5:
             os.kill(os.getpid(), number)
 
+    def rates(state):
+        return [group["lr"] for group in state.optimiser.param_groups]
+
+    job, seen = replace(job, gates=GATES), []
+    whole = fit(start(job), replace(job, state_path=job.state_path.with_name("other")), CPU)
     monkeypatch.setattr(loop, "_step", stopped)
     with pytest.raises(RdmError, match=f"Stopped by {number.name} at step 5; the same command goes on from there"):
         fit(start(job), job, CPU)
     assert signal.getsignal(number) == usual
     monkeypatch.setattr(loop, "_step", step)
-    resumed = fit(start(job), job, CPU)
+    resumed = fit(start(job), job, CPU, lambda state: seen.append((state.step, rates(state))))
+    assert seen[0] == (5, [1e-3, 0.05])  # those of the step that was saved
     assert "Going on from step 5." in capsys.readouterr().err
     assert all(torch.equal(tensor, weights(whole)[name]) for name, tensor in weights(resumed).items())
 

@@ -21,6 +21,7 @@ from rdm.models.zoo import build_network
 from rdm.params.gates import Gates
 from rdm.params.network import PublishedEncoder
 from rdm.params.schema import DiT
+from rdm.provenance.files import file_digest
 from rdm.provenance.manifest import read
 from rdm.randomness import seed_of
 from rdm.train import loop, stage
@@ -224,6 +225,23 @@ def test_flops_do_not_depend_on_the_device(device):
     small = DiT(kind="dit", width=32, depth=3, heads=4, patch=2)
     network = attach_gates(build_network(small, [4, 8, 8], 10, 0), Gates(learning_rate=1.0))
     assert forward_flops(copy.deepcopy(network).to(device), [4, 8, 8]) == flops_of_a_dit(32, 3, 2, 4, 8)
+
+
+def test_captions_are_of_the_data_that_the_latents_encode(workspace, experiment):
+    """Stored anew they may stand in another order, beside other images."""
+    run, folder = "ci-dit-text-s0", paths.data("tiny")
+    captions = folder / "train_captions.json"
+    text = json.dumps(json.loads(captions.read_text())[::-1])
+    shutil.rmtree(paths.train(run))
+    captions.write_text(text)
+    manifest = json.loads((folder / paths.MANIFEST).read_text())
+    manifest["files"][captions.name] = file_digest(captions)
+    (folder / paths.MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(
+        ArtefactError, match="was made from another version of .*tiny; run `rdm latents f4 --overwrite`"
+    ):
+        stage.run(experiment, run)
+    assert not paths.train(run).exists()
 
 
 def test_a_run_belongs_to_the_text_encoder_that_it_learned_with(workspace, experiment):

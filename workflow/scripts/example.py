@@ -9,10 +9,11 @@ from pathlib import Path
 
 import click
 
-from rdm import params
+from rdm import params, paths
+from rdm.provenance import graph
 
-RESULTS, EXAMPLE, PAGES = Path("results"), Path("results/example"), (Path("README.md"), Path("docs/results.md"))
-TABLES = {"digits": ("table1", "table2", "claims"), "fashion": ("table1", "claims"), "longer": ("table1", "claims")}
+EXAMPLE, PAGES = paths.RESULTS / "example", (Path("README.md"), Path("docs/results.md"))
+EXPERIMENTS = ("digits", "fashion", "longer")
 # the parts of these pages that show a table: of which file, and which columns of it, if it has them
 PARTS = {
     "table1": ("table1", "Method|FID paper|FID ours|sFID paper|sFID ours|IS paper|IS ours|FID − control"),
@@ -52,28 +53,27 @@ def shown(part: str, folder: Path = EXAMPLE) -> str:
 
 
 @click.command(help=__doc__)
-@click.argument("experiment", type=click.Choice(list(TABLES)), default="digits")
-def main(experiment: str) -> None:
-    others = {name: params.load(Path(f"params/{name}.yaml")) for name in TABLES}
-    own = others.pop(experiment)
-    for name in TABLES[experiment]:
-        table = RESULTS / f"{name}.csv"
-        if not table.is_file() or f",{own.tables.scale}," not in table.read_text():
-            raise SystemExit(f"Error: {table} is not that of params/{experiment}.yaml; make it first.")
-    folder = EXAMPLE if experiment == "digits" else EXAMPLE / experiment
-    for made in ("figures", "score", "provenance", "clips"):
-        shutil.rmtree(folder / made, ignore_errors=True)
-    foreign = {f"{other}-*" for other in others} | {data for other in others.values() for data in other.data} - set(
-        own.data
-    )
-    for made in ("figures", "score", "provenance"):
-        shutil.copytree(RESULTS / made, folder / made, ignore=shutil.ignore_patterns(*foreign))
-    for preview in sorted(RESULTS.glob(f"sample/{experiment}-*-rdm-s0/*.gif")):
+@click.argument("name", type=click.Choice(EXPERIMENTS), default="digits")
+def main(name: str) -> None:
+    experiment = params.load(Path(f"params/{name}.yaml"))
+    for table in ("table1", "claims"):
+        file = paths.table(table, "csv")
+        if not file.is_file() or f",{experiment.tables.scale}," not in file.read_text():
+            raise SystemExit(f"Error: {file} is not that of params/{name}.yaml; make it first.")
+    folder = EXAMPLE if name == "digits" else EXAMPLE / name
+    for part in ("figures", "score", "provenance", "clips"):
+        shutil.rmtree(folder / part, ignore_errors=True)
+    # of this experiment alone: others may have left theirs in results/, too
+    jobs = [job for job in graph.jobs(experiment, graph.targets(experiment)) if job.verb in graph.WRITE_ANYWAY]
+    for made in {path for job in jobs for path in job.makes if not path.stem.endswith("-runs")}:
+        for file in (made, paths.note(made)):
+            if file.is_file():
+                kept = paths.within(folder, file)
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(file, kept)
+    for preview in sorted(paths.RESULTS.glob(f"sample/{name}-*-rdm-s0/*.gif")):
         (folder / "clips").mkdir(exist_ok=True)
         shutil.copy(preview, folder / "clips" / f"{preview.parent.name}-{preview.name}")
-    for name in TABLES[experiment]:
-        for table in sorted(RESULTS.glob(f"{name}.*")):
-            shutil.copy(table, folder)
     show()
 
 

@@ -21,8 +21,8 @@ from rdm.cli.common import load_experiment, params_option, print_path, print_row
 def claims(kept: Path | None, as_json: bool, params_file: str) -> None:
     """Judge each claim of the paper by the results that are there; the others are `not run`.
 
-    The claims and the rule of the verdicts stand in claims.yaml, beside the parameter file. Writes results/claims.csv
-    and .md, as `rdm tables claims` does (with --results, into that folder), and prints what was tested.
+    The claims and the rule of the verdicts stand in claims.yaml, beside the parameter file. Writes results/claims.csv,
+    .md and .html, as `rdm tables claims` does (with --results, into that folder), and prints what was tested.
 
     Exit code 3: a claim that a committed claims.csv below results/example calls supported at this scale no longer is.
     """

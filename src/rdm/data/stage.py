@@ -103,6 +103,11 @@ def load(experiment: Experiment, name: str, split: Literal["train", "test"]) -> 
     return Dataset(images, labels, artefact.facts["classes"], [labels], artefact)
 
 
+def read_manifest(experiment: Experiment, name: str) -> Artefact:
+    """What is said of a stored data set, whose files are not verified."""
+    return read(paths.data(name), make_data(name), of_data(experiment, name), only=())
+
+
 def load_captions(experiment: Experiment, name: str, split: Literal["train", "test"]) -> list[list[str]]:
     """The captions of each item of a stored split, verified; of a data set that has some."""
     file = f"{split}_captions.json"

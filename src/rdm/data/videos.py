@@ -117,7 +117,8 @@ class _Folder:
                     "`labelled: false`."
                 )
         classes = sorted(p.name for p in self.root.iterdir() if p.is_dir() and not p.name.startswith("."))
-        self._require_each(classes, [name for name, files in self.videos.items() if files], "video")
+        what = "video" if self.only is None else f"video that {self.only} names"
+        self._require_each(classes, [name for name, files in self.videos.items() if files], what)
         return classes
 
     def _require_each(self, classes: list[str], names: list[str], what: str) -> None:

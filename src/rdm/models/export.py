@@ -31,14 +31,15 @@ def save_diffusers(network: nn.Module, folder: Path) -> None:
     """Write an ungated network of ours in diffusers' layout: config.json and diffusion_pytorch_model.safetensors.
 
     The class tokens that a cross-attention U-Net attends to are no part of diffusers' model; they go into
-    label_embedding.safetensors, `weight` of shape (classes + 1, 512). A Latte has no class in diffusers: its folder is
-    loaded by `rdm.models.latte.Latte.from_pretrained`. An unconditional DiT is written with one class embedding, zero.
-    A network conditioned on text is written without its text encoder.
-    Raises RdmError for a network that has gates, or that diffusers cannot compute.
+    label_embedding.safetensors, `weight` of shape (classes + 1, 512). An unconditional DiT is written with one class
+    embedding, zero. A network conditioned on text is written without its text encoder. What diffusers cannot compute,
+    a Latte and a DiT with the official timestep frequencies (`frequency_shift: 0`), is written as ours:
+    `rdm.models.latte.Latte.from_pretrained` and `rdm.models.dit.DiT.from_pretrained` load it.
+    Raises RdmError for a network that has gates.
     """
     if gates_of(network):
         raise RdmError(f"{type(network).__name__} has gates, which diffusers does not know; fold or detach them first.")
-    if isinstance(network, DiT):
+    if isinstance(network, DiT) and network.embedder.time_proj.downscale_freq_shift == 1:
         plain: nn.Module = _plain_dit(network)
     elif isinstance(network, CrossAttentionUNet):
         weights = network.state_dict()
@@ -50,18 +51,13 @@ def save_diffusers(network: nn.Module, folder: Path) -> None:
     elif isinstance(network, AddedLabelUNet | ADM | TextUNet | PixArt):
         plain = PLAIN[type(network)].from_config(network.config)
         plain.load_state_dict(network.state_dict())
-    else:  # a Latte, or a model that was diffusers' own from the start
+    else:  # ours to stay, or a model that was diffusers' own from the start
         plain = network
     plain.save_pretrained(folder)  # type: ignore[operator]
 
 
 def _plain_dit(network: DiT) -> nn.Module:
     """Every block of diffusers' DiT embeds timestep and label by itself: each gets a copy of the shared embedder."""
-    if network.embedder.time_proj.downscale_freq_shift != 1:
-        raise RdmError(
-            "This DiT has the official timestep frequencies, which diffusers' DiT cannot compute; only networks with "
-            "frequency_shift: 1 can be written for diffusers."
-        )
     weights = network.state_dict()
     shared = {
         name.removeprefix("embedder."): weights.pop(name) for name in list(weights) if name.startswith("embedder.")

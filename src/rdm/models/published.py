@@ -48,10 +48,7 @@ def convert(file: Path, folder: Path, heads: tuple[int, ...] | None) -> Path:
     else:
         network = import_transformer(file, heads[0] if heads else TRANSFORMER_HEADS)
     with whole_folder(folder) as scratch:
-        if isinstance(network, DiT):
-            network.save_pretrained(scratch)  # diffusers' own cannot compute it
-        else:
-            save_diffusers(network, scratch)
+        save_diffusers(network, scratch)
     return folder
 
 

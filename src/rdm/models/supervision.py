@@ -87,10 +87,12 @@ def share(states: States, supervision: Supervision) -> Tensor:
 
 
 def relative_size(states: States, term: list[Tensor], supervision: Supervision) -> Tensor:
-    """Norm of weight * dS/ddelta, without the C of `descend`, as a multiple of the loss's own gradient on the gates."""
+    """Norm of weight * C * dS/ddelta, as `descend` takes it, as a multiple of the loss's own gradient on the gates."""
     own = [step.gate.delta.grad for step in states.steps if step.gate is not None]
     of_loss = torch.stack([g.norm() for g in own if g is not None]).norm()
-    size: Tensor = supervision.weight * torch.stack([g.norm() for g in term]).norm() / of_loss.clamp(min=1e-30)
+    size: Tensor = (
+        supervision.weight * torch.stack([g.numel() * g.norm() for g in term]).norm() / of_loss.clamp(min=1e-30)
+    )
     return size
 
 

@@ -206,6 +206,11 @@ def _check_curves(experiment: Experiment) -> None:
             raise ParameterError(f"{where}.score: {curve.score!r} does not score the data of {curve.base!r}.")
         _check_metric(experiment, where, curve.score, curve.metric)
         _check_sampled(experiment, where, curve.base, curve.sampler)
+        if experiment.sample[curve.sampler].step is not None:
+            raise ParameterError(
+                f"{where}.sampler: {curve.sampler!r} draws with a snapshot, which this figure's systems do not keep; "
+                "name a sampler without `step`."
+            )
     sixth = experiment.figures.figure6
     if sixth is not None and getattr(experiment.train.baselines[sixth.base], "cooldown_steps", False):
         raise ParameterError(

@@ -59,7 +59,8 @@ def _rows(recipe: Values, facts: Values, weights: dict[str, str], config: Values
     if "encodes" in parameters:
         yield "autoencoder", f"trained on other data: {_listed(parameters['data'])}"
     yield "starts from", facts["base"]
-    rates = {key: train[key] for key in ("batch", "learning_rate", "ema_decay") if key in train}
+    rates = {key: train[key] for key in ("batch", "learning_rate") if key in train}
+    rates |= {"ema_decay": float(f"{facts['ema_decay']:.4g}")} if "ema_decay" in facts else {}  # that was reached
     yield "training", f"{facts['step']:,} steps, seed {facts['seed']}{', ' if rates else ''}{_listed(rates)}"
     yield "parameters and code", f"sha256 {digest(parameters)}, {recipe['code']}"
     for what, sha256 in (inputs | weights).items():

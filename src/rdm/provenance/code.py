@@ -20,7 +20,7 @@ from typing import Any
 from rdm.provenance.files import whole_file
 
 PACKAGE = Path(__file__).resolve().parents[1]
-FORMAT = b"2"  # of `_bare_code`: another number when it gives other text of the same source
+FORMAT = b"3"  # of what is cached: another number when it is other text of the same source
 LIBRARIES = ("av", "diffusers", "numpy", "pillow", "scipy", "tokenizers", "torch", "torch-fidelity", "transformers")
 # the modules behind each verb; what they import from this package is followed
 ENTRY = {
@@ -53,7 +53,8 @@ def code_digest(verb: str) -> str:
 def _module(module: str) -> tuple[list[str], str]:
     """The `rdm` modules that a module imports, and a digest of its code.
 
-    Kept beside Python's own cache of the module, since parsing everything takes a second, and each job does it.
+    Kept beside Python's own cache of the module, since parsing everything takes a second, and each job does it. Which
+    of the imported names are modules is asked anew: files come and go, and the importing source stays.
     """
     path = _path(module)
     source = path.read_bytes()
@@ -64,11 +65,11 @@ def _module(module: str) -> tuple[list[str], str]:
         found = []
     if not found or found[0] != key:
         tree = ast.parse(source)
-        imports = [name for name in _imports(tree) if name.split(".")[0] == "rdm" and _path(name).is_file()]
+        imports = [name for name in _imports(tree) if name.split(".")[0] == "rdm"]
         found = [key, hashlib.sha256(_bare_code(tree).encode()).hexdigest(), *imports]
         with contextlib.suppress(OSError), whole_file(cached) as temporary:  # an installation may be read-only
             temporary.write_text("\n".join(found), encoding="ascii")
-    return found[2:], found[1]
+    return [name for name in found[2:] if _path(name).is_file()], found[1]
 
 
 def _path(module: str) -> Path:

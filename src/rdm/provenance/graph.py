@@ -142,18 +142,24 @@ def figure(experiment: Experiment, name: str) -> Job:
     """A figure and its numbers: from the runs that it shows, and where it shows quality their scores."""
     systems = experiment.figure_systems(name)
     runs = [paths.train(run) for run in runs_of(experiment, systems)]
-    scored = systems if name in {*experiment.curves, "rates"} else []
-    scores = [path for system in scored for path in score(experiment, system).makes]
+    shown = {**experiment.curves, "rates": experiment.figures.rates}.get(name)
+    scored = [*(score(experiment, s) for s in systems), floor(experiment, shown.score)] if shown else []
+    scores = [path for job in scored for path in job.makes]
     return Job("figures", (name,), _distinct(runs, scores), {paths.figure(name): {}, paths.figure(name, "csv"): {}})
 
 
 def claims(experiment: Experiment) -> Job:
     """A verdict on each claim: from the scores of all tables and curves, and the logs that Figure 5 shows."""
-    tables, curves = _tables(experiment), list(experiment.curves)
+    tables, curves = _tables(experiment), experiment.curves
     systems = [s for name in tables for s in experiment.shown_systems(name)]
     systems = list(dict.fromkeys([*systems, *(s for name in curves for s in experiment.figure_systems(name))]))
     sets = dict.fromkeys(cell.samples for name in tables for cell in experiment.cells(name) if cell.samples)
-    scored = [*(score(experiment, system) for system in systems), *(published(experiment, samples) for samples in sets)]
+    judged = [*(s for name in tables for s in experiment.scores_in(name)), *(curve.score for curve in curves.values())]
+    scored = [
+        *(score(experiment, system) for system in systems),
+        *(published(experiment, samples) for samples in sets),
+        *(floor(experiment, name) for name in dict.fromkeys(judged)),
+    ]
     logged = [paths.train(run) for run in runs_of(experiment, experiment.figure_systems("figure5"))]
     scores = [path for job in scored for path in job.makes]
     samples = [path for system in systems for path in _samples_of(experiment, system)]

@@ -11,11 +11,13 @@ from rdm.params import Experiment
 from rdm.params.protocol import Protocol
 from rdm.randomness import generator, proportional, seed_of
 
+DEALT_FROM_DATA = ("reference", "captions")
+
 
 def deal_labels(experiment: Experiment, dataset: str, rule: str, classes: int, seed: int) -> np.ndarray:
     """The label of every sample, int64 (N,); each is a function of its index (and, if random, of the seed).
 
-    rule: as of `Experiment.label_rule`.
+    rule: as of `Experiment.label_rule`; those in DEALT_FROM_DATA take what the data set holds.
     reference: the reference split's own labels, over and over (or, if it has more, some of them in its proportions):
     its class proportions, in its order. captions: those of the items whose captions are dealt.
     balanced: 0, 1, ..., classes - 1, over and over. random: uniform. Of an unconditional set all are 0.
@@ -24,7 +26,7 @@ def deal_labels(experiment: Experiment, dataset: str, rule: str, classes: int, s
     indices = np.arange(protocol.samples)
     if not classes:
         return np.zeros_like(indices)
-    if rule in ("reference", "captions"):
+    if rule in DEALT_FROM_DATA:
         reference = data.load(experiment, dataset, protocol.reference).labels
         dealt: np.ndarray = reference[deal_items(protocol, reference)]
         return dealt

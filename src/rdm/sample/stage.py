@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rdm import paths
 from rdm.checkpoints import published_file
+from rdm.data import stage as data
 from rdm.data.previews import write_preview
 from rdm.diffusion.sampling import draw_latents
 from rdm.distributed import PATIENCE, joined, own_pieces, wait_for_all
@@ -32,7 +33,7 @@ from rdm.progress import is_first, progress
 from rdm.provenance.files import require_disk, share_file, whole_file
 from rdm.provenance.manifest import Input, Recipe, build, check_input, is_current, read
 from rdm.runtime import prepare
-from rdm.sample.dealing import deal_captions, deal_labels
+from rdm.sample.dealing import DEALT_FROM_DATA, deal_captions, deal_labels
 from rdm.train import conditioning
 from rdm.train import stage as train
 
@@ -112,7 +113,9 @@ def run(experiment: Experiment, name: str, overwrite: bool = False, part: Part |
     system, seed = experiment.find_run(name)
     samplers = experiment.samplers_of(system)
     if not samplers:
-        raise UsageError(f"No table or figure samples {name!r}; add a row to tables.")
+        raise UsageError(
+            f"No table or figure samples {name!r}, so there is nothing to draw; name a run that one of them shows."
+        )
     recipes = {sampler: _recipe(experiment, name, sampler) for sampler in samplers}
     states = {sampler: paths.sample_state(name, sampler, recipe.digest) for sampler, recipe in recipes.items()}
     folders = {sampler: paths.sample(name, sampler) for sampler in samplers}
@@ -143,6 +146,9 @@ def run(experiment: Experiment, name: str, overwrite: bool = False, part: Part |
 def _recipe(experiment: Experiment, name: str, sampler: str) -> Recipe:
     """What samples are made of. That the run is whole is seen when it is loaded, if there is something to draw."""
     inputs = {"train": read(paths.train(name), make_train(name), of_train(experiment, name), only=()).as_input}
+    system, _ = experiment.find_run(name)
+    if experiment.label_rule(system, sampler) in DEALT_FROM_DATA:
+        inputs["data"] = data.read_manifest(experiment, experiment.data_of(system)).as_input
     classifier = experiment.samplers[sampler].classifier
     if classifier is not None:
         inputs["classifier"] = Input.of_file(published_file(Path(classifier.weights)))

@@ -21,11 +21,17 @@ class Samples:
     artefact: Artefact
 
 
+def find(experiment: Experiment, name: str, sampler: str) -> Artefact:
+    """What one run drew with a sampler, verified: whole, under these parameters, and by the weights that are there."""
+    artefact = read(paths.sample(name, sampler), make_sample(name), of_sample(experiment, name, sampler))
+    trained = read(paths.train(name), make_train(name), of_train(experiment, name), only=())
+    check_input(artefact, trained, "train", make_sample(name))
+    return artefact
+
+
 def load(experiment: Experiment, name: str, sampler: str) -> Samples:
     """The items of one run and sampler, verified."""
-    artefact = read(paths.sample(name, sampler), make_sample(name), of_sample(experiment, name, sampler))
-    trained = read(paths.train(name), make_train(name), of_train(experiment, name))
-    check_input(artefact, trained, "train", make_sample(name))
+    artefact = find(experiment, name, sampler)
     shards = [np.load(path) for path in sorted(artefact.folder.glob("*.npz"))]
     images = np.concatenate([shard["arr_0"] for shard in shards])
     return Samples(images, np.concatenate([shard["arr_1"] for shard in shards]), artefact)

@@ -12,6 +12,7 @@ import numpy as np
 from rdm.data.sources import Images
 from rdm.errors import UsageError
 from rdm.params.protocol import Clips, Protocol
+from rdm.provenance.files import file_digest
 from rdm.score import parts, reference
 from rdm.score.clips import ClipItems, FrameItems
 from rdm.score.evaluate import evaluate, remarks_on
@@ -23,7 +24,9 @@ from rdm.score.reference import Reference, ways_of
 Protocols = dict[str, Protocol]
 Side = Literal["reference", "samples"]
 Source = parts.Parts | Images | ClipItems | FrameItems
-UNLIKE = "labels are not in the reference's proportions, as the protocol says: errors are those of random labels"
+RANDOM = "errors are those of random labels"
+UNLIKE = f"labels are not in the reference's proportions, as the protocol says: {RANDOM}"
+UNKNOWN = f"the reference's labels are unknown, whose proportions the protocol asks for: {RANDOM}"
 
 
 def score_pair(samples: Path, against: Path, protocols: Protocols, settings: Settings) -> list[dict[str, Any]]:
@@ -36,7 +39,7 @@ def score_pair(samples: Path, against: Path, protocols: Protocols, settings: Set
     started = time.monotonic()
     sources = {clips: _open(samples, clips, "samples") for clips in {p.clips: None for p in protocols.values()}}
     remarks = {name: _check(sources[p.clips], against, p, name) for name, p in protocols.items()}
-    dealt = {name: p if UNLIKE not in remarks[name] else _random(p) for name, p in protocols.items()}
+    dealt = {name: _random(p) if {UNLIKE, UNKNOWN} & {*remarks[name]} else p for name, p in protocols.items()}
     extractor = extractor_of(protocols, settings)
     results = []
     for clips, source in sources.items():  # protocols that see the same clips, or images, share a pass
@@ -63,11 +66,10 @@ def score_pair(samples: Path, against: Path, protocols: Protocols, settings: Set
 def _check(source: Source, against: Path, protocol: Protocol, name: str) -> list[str]:
     """Remarks about samples; raises UsageError for those that the protocol does not admit."""
     remarks = check_admitted(str(source.path), source.shape[0] // protocol.frames, source.labels, protocol, name)
-    if isinstance(source, parts.Parts) or parts.is_parts(against) or reference.is_statistics(against):
-        return remarks
-    other = open_items(against, protocol.clips, "reference")
-    if protocol.labels == "reference" and not _in_proportion(source.labels, other.labels, protocol.samples):
-        remarks.append(UNLIKE)
+    if reference.is_statistics(against):
+        return remarks + of_labels(protocol, source.labels, None)
+    other = _open(against, protocol.clips, "reference")
+    remarks += of_labels(protocol, source.labels, other.labels)
     if other.shape[1:-1] != source.shape[1:-1]:
         pair = [f"{s.path} holds items of {'x'.join(map(str, s.shape[1:-1]))}" for s in (other, source)]
         if protocol.extractor == "classifier":
@@ -80,14 +82,20 @@ def _check(source: Source, against: Path, protocol: Protocol, name: str) -> list
     return remarks
 
 
-def _in_proportion(labels: np.ndarray | None, real: np.ndarray | None, count: int) -> bool:
-    """Whether the first `count` labels are dealt as the reference's are, to within one of each; true if not known."""
-    if labels is None or real is None:
-        return True
+def of_labels(protocol: Protocol, labels: np.ndarray | None, real: np.ndarray | None) -> list[str]:
+    """UNLIKE, if the protocol deals labels as the reference's and these are not, to within one of each class.
+
+    labels: of the samples; of None, which are not known, `remarks_on` tells. real: of the reference; None: UNKNOWN.
+    """
+    if protocol.labels != "reference" or labels is None:
+        return []
+    if real is None:
+        return [UNKNOWN]
+    count = protocol.samples
     classes = np.union1d(labels[:count], real)
     sides = [np.searchsorted(classes, given) for given in (labels[:count], real)]
     own, theirs = (np.bincount(side, minlength=len(classes)) / len(side) for side in sides)
-    return bool(np.abs(own - theirs).max() * count <= 1 + 1e-9)
+    return [] if np.abs(own - theirs).max() * count <= 1 + 1e-9 else [UNLIKE]
 
 
 def _random(protocol: Protocol) -> Protocol:
@@ -100,6 +108,11 @@ def _aspect(items: Source) -> Fraction:
     return Fraction(width, height)
 
 
+def digest_of(against: Path, clips: Clips | None) -> str:
+    """sha256 of a reference, without a look at its features."""
+    return file_digest(against) if reference.is_statistics(against) else _open(against, clips, "reference").digest
+
+
 def references_of(against: Path, protocols: Protocols, extractor: Extractor) -> dict[str, Reference]:
     """The reference of each protocol; all must have the same clips."""
     if reference.is_statistics(against):
@@ -109,6 +122,11 @@ def references_of(against: Path, protocols: Protocols, extractor: Extractor) -> 
     source, ordered = _open(against, clips, "reference"), list(protocols.values())
     facts = {"path": str(against), "sha256": source.digest}
     if isinstance(source, parts.Parts):
+        if clips is not None:
+            raise UsageError(
+                f"{against} holds features of clips that were chosen as samples are, the reference's are by a rule of "
+                "their own; give the videos, or a file of `rdm score reference`."
+            )
         for name, protocol in protocols.items():
             source.check(preparation(protocol, "reference", extractor), reference.moments_of(protocol), name)
         measured = reference.measure(source.batches(), source.shape[0], ordered, facts)

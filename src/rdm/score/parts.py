@@ -24,16 +24,19 @@ from rdm.score.features import Layers, check_preparation, extract, layers_of, pr
 from rdm.score.inputs import Settings, check_admitted, extractor_of, open_items
 
 PATTERN = "features-*.safetensors"
-SAME = ("total", "samples", "preparation")  # of the parts of one set
+SAME = ("shape", "samples", "preparation")  # of the parts of one set
 
 
 @dataclass(frozen=True)
 class Parts:
-    """A complete folder of parts. shape: (n,). labels: int64 (n,) or None. digest: of the samples they are of."""
+    """A complete folder of parts.
+
+    shape: of the items together, (n, [T,] H, W, C). labels: int64 (n,) or None. digest: of the samples they are of.
+    """
 
     path: Path
     files: tuple[Path, ...]
-    shape: tuple[int]
+    shape: tuple[int, ...]
     labels: np.ndarray | None
     digest: str
     prepared: dict[str, Any]
@@ -74,7 +77,7 @@ def run(samples: Path, folder: Path, part: Part, protocols: dict[str, Protocol],
     [layers] = extract(items, extractor, [protocol.pixels], layers_of([protocol]), start, stop, str(part))
     labels = None if items.labels is None else items.labels[start:stop]
     prepared = preparation(protocol, "samples", extractor)
-    return save(folder, layers, labels, start, protocol.samples, items.digest, prepared)
+    return save(folder, layers, labels, start, (protocol.samples, *items.shape[1:]), items.digest, prepared)
 
 
 def bounds(count: int, part: Part, batch: int) -> tuple[int, int]:
@@ -88,18 +91,18 @@ def save(
     layers: Layers,
     labels: np.ndarray | None,
     start: int,
-    total: int,
+    shape: tuple[int, ...],
     digest: str,
     prepared: dict[str, Any],
 ) -> Path:
-    """Write items start to start + n of `total`; returns the file, whose name tells its range.
+    """Write items start to start + n of all, which are of this shape; returns the file, whose name tells its range.
 
     Parts of the same set that share items with it are removed: there may have been another number of parts before.
     """
     tensors = dict(layers) if labels is None else {**layers, "labels": labels}
     stop = start + len(layers["pool"])
     path = folder / f"features-{start:08d}-{stop:08d}.safetensors"
-    about = {"start": start, "stop": stop, "total": total, "samples": digest, "preparation": prepared}
+    about = {"start": start, "stop": stop, "shape": shape, "samples": digest, "preparation": prepared}
     text = json.dumps(about, sort_keys=True)
     with whole_file(path) as temporary:
         save_file(tensors, temporary, {"rdm": text})
@@ -132,7 +135,7 @@ def open_parts(path: Path) -> Parts:
                 raise UsageError(
                     f"{file} and {files[0].name} are of different {key}; keep the parts of one set in a folder."
                 )
-    reaches, starts = [0, *(one["stop"] for one in said)], [*(one["start"] for one in said), said[0]["total"]]
+    reaches, starts = [0, *(one["stop"] for one in said)], [*(one["start"] for one in said), said[0]["shape"][0]]
     for number, (reached, start) in enumerate(zip(reaches, starts, strict=True)):
         if start > reached:
             raise UsageError(
@@ -145,7 +148,7 @@ def open_parts(path: Path) -> Parts:
     return Parts(
         path,
         files,
-        (reaches[-1],),
+        tuple(said[0]["shape"]),
         np.concatenate(labels) if labels else None,
         said[0]["samples"],
         said[0]["preparation"],
@@ -156,7 +159,7 @@ def _about(file: Path) -> dict[str, Any]:
     try:
         with safe_open(file, framework="numpy") as content:
             said: dict[str, Any] = json.loads(content.metadata()["rdm"])
-            return said
+            return {key: said[key] for key in ("start", "stop", *SAME)}
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise UsageError(
             f"{file} is no whole part of `rdm score features` ({error}); remove it, and run its part again."

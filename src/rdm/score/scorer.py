@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from rdm.score.evaluate import Estimate, evaluate, evaluate_alone, remarks_on
 from rdm.score.extractors import build_extractor
 from rdm.score.features import Items, Layers, extract, layers_of, preparation
 from rdm.score.inputs import describe
-from rdm.score.pair import references_of
+from rdm.score.pair import digest_of, references_of
 from rdm.score.reference import Reference, measure_items
 
 
@@ -62,10 +63,9 @@ class Scorer:
             weights, made = Path(parameters.weights), None
         self.extractor = build_extractor(parameters.kind, weights, self.device, self.protocol.weights)
         self.real = data.load(experiment, self.parameters.data, self.protocol.reference)
-        self.reference = self._reference()
-        named = self.parameters.reference
+        named, real = self.parameters.reference, self.real.artefact
         self.inputs = {
-            "reference": Input(Path(named), self.reference.facts["sha256"]) if named else self.real.artefact.as_input,
+            "reference": Input(Path(named), digest_of(Path(named), self.protocol.clips)) if named else real.as_input,
             "extractor": made or Input(weights, self.extractor.digest),
         }
 
@@ -76,8 +76,9 @@ class Scorer:
         frames = self.protocol.frames
         return InMemory(data.as_images(images), (order[:, None] * frames + np.arange(frames)).reshape(-1))
 
-    def _reference(self) -> Reference:
-        """Of the file that the parameters name, or of the data set's split."""
+    @cached_property
+    def reference(self) -> Reference:
+        """Of the file that the parameters name, or of the data set's split. Parts of samples do not need it."""
         name, protocol = self.parameters.protocol, self.protocol
         if self.parameters.reference is not None:
             [found] = references_of(Path(self.parameters.reference), {name: protocol}, self.extractor).values()
@@ -127,12 +128,13 @@ class Scorer:
     def write_part(self, recipe: Recipe, items: Items, part: Part) -> Path:
         """Extract a part's features, which wait for the score of this recipe; returns their folder."""
         total, folder = self.count(items) * self.protocol.frames, paths.score_state(recipe.digest)
+        shape, digest = (total, *items.shape[1:]), recipe.inputs["samples"].digest
         start, stop = parts.bounds(total, part, self.extractor.batch)
         if start == stop:
             return folder
         prepared = preparation(self.protocol, "samples", self.extractor)
         layers = self.features(items, start, stop)
-        parts.save(folder, layers, None, start, total, recipe.inputs["samples"].digest, prepared)
+        parts.save(folder, layers, None, start, shape, digest, prepared)
         return folder
 
     def score(

@@ -17,6 +17,7 @@ from rdm.provenance.manifest import Input, Recipe
 from rdm.randomness import generator, proportional
 from rdm.sample import store
 from rdm.score.inputs import check_admitted, open_items
+from rdm.score.pair import of_labels
 from rdm.score.reference import Reference
 from rdm.score.scorer import Scorer
 
@@ -47,7 +48,9 @@ def _scores_of(experiment: Experiment, name: str) -> list[str]:
     if name in experiment.runs:
         system, _ = experiment.runs[name]
         if not experiment.samplers_of(system):
-            raise UsageError(f"No table or figure samples {name!r}, so there is nothing to score; add a row to tables.")
+            raise UsageError(
+                f"No table or figure samples {name!r}, so there is nothing to score; name a run that one of them shows."
+            )
     return experiment.scored_in(name)
 
 
@@ -75,17 +78,19 @@ def _score_run(scorer: Scorer, name: str, part: Part | None) -> list[Path]:
 def _score_published(scorer: Scorer, name: str) -> Path:
     experiment, protocol = scorer.experiment, scorer.protocol
     source = open_items(Path(experiment.find_samples(name).path), protocol.clips, "samples")
-    where = f"published.{name}: {source.path}"
+    named = f"published.{name}: {source.path}"
     count = source.shape[0] // protocol.frames
-    remarks = check_admitted(where, count, source.labels, protocol, scorer.parameters.protocol)
+    remarks = check_admitted(named, count, source.labels, protocol, scorer.parameters.protocol)
     wanted = scorer.items(scorer.real.images, np.arange(1)).shape[1:]
     if source.shape[1:] != wanted:
         sizes = ("x".join(map(str, shape)) for shape in (source.shape[1:], wanted))
-        raise UsageError("{}: items of {}, the reference's are {}; scale them first.".format(where, *sizes))
+        raise UsageError("{}: items of {}, the reference's are {}; scale them first.".format(named, *sizes))
+    unlike = of_labels(protocol, source.labels, scorer.real.labels)
     inputs = {**scorer.inputs, "samples": Input(source.path, source.digest)}
     recipe = Recipe("score", of_published_score(experiment, name, scorer.name), inputs)
     path = paths.published_score(name, scorer.parameters.protocol)
-    return scorer.write(path, recipe, source, source.labels, remarks, path=str(source.path))
+    rule, where = "random" if unlike else None, str(source.path)
+    return scorer.write(path, recipe, source, source.labels, remarks + unlike, rule=rule, path=where)
 
 
 def _score_floor(scorer: Scorer) -> Path:

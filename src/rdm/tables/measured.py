@@ -16,21 +16,19 @@ from rdm.params import CONTROL, Experiment
 from rdm.params.dependencies import (
     Values,
     make_floor,
-    make_sample,
     make_score,
     of_published_score,
-    of_sample,
     of_score,
     of_scoring,
 )
 from rdm.params.evaluation import Cell
-from rdm.provenance.manifest import read
+from rdm.sample import store
 
 METRICS = ("fvd", "fid", "sfid", "is", "accuracy", "identity")
 HIGHER_IS_BETTER = ("is", "accuracy", "identity")
 JUDGES = {
-    "extractor": "of another extractor than the floor's",
-    "reference": "against another reference than the floor's",
+    "extractor": "the score of another extractor than",
+    "reference": "the score against another reference than",
 }
 
 
@@ -118,17 +116,19 @@ def read_published_score(experiment: Experiment, name: str, score: str, kept: Pa
     samples = None
     if kept is None:
         source = Path(experiment.find_samples(name).path)
+        if not source.exists():
+            raise MissingError(f"{source} is not there yet; get it, and run `{make_score(name)}` again.")
         samples = (open_images if experiment.protocols[score].clips is None else open_videos)(source).digest
     path = paths.published_score(name, experiment.score[score].protocol)
     parameters = of_published_score(experiment, name, score)
     of = judges(experiment, score, kept) | {"samples": samples}
-    return _over_seeds([_read(path, make_score(name), parameters, of, kept)])
+    return _over_seeds([_read(path, make_score(name), score, parameters, of, kept)])
 
 
 def read_floor(experiment: Experiment, score: str) -> Scores:
     """The scores of real items."""
     path = paths.floor(experiment.score[score].data, experiment.score[score].protocol)
-    return _over_seeds([_read(path, make_floor(score), of_scoring(experiment, score), {}, None)])
+    return _over_seeds([_read(path, make_floor(score), score, of_scoring(experiment, score), {}, None)])
 
 
 def judges(experiment: Experiment, score: str, kept: Path | None = None) -> dict[str, str]:
@@ -162,12 +162,14 @@ def _over_seeds(scores: list[Estimates]) -> Scores:
 def _read_run(experiment: Experiment, run: str, sampler: str, score: str, kept: Path | None) -> Estimates:
     path, samples = paths.score(run, sampler, experiment.score[score].protocol), None
     if kept is None:
-        samples = read(paths.sample(run, sampler), make_sample(run), of_sample(experiment, run, sampler)).digest
+        samples = store.find(experiment, run, sampler).digest
     of = judges(experiment, score, kept) | {"samples": samples}
-    return _read(path, make_score(run), of_score(experiment, run, sampler, score), of, kept)
+    return _read(path, make_score(run), score, of_score(experiment, run, sampler, score), of, kept)
 
 
-def _read(path: Path, remedy: str, parameters: Values, of: dict[str, str | None], kept: Path | None) -> Estimates:
+def _read(
+    path: Path, remedy: str, score: str, parameters: Values, of: dict[str, str | None], kept: Path | None
+) -> Estimates:
     """The values of one score file. of: the digests of the inputs that it must be of, as far as they are known."""
     path = path if kept is None else paths.within(kept, path)
     if not path.is_file():
@@ -185,9 +187,11 @@ def _read(path: Path, remedy: str, parameters: Values, of: dict[str, str | None]
     if not (recipe == wanted if kept is None else _holds(recipe, wanted)):
         raise ArtefactError(f"{path} was made with other parameters; run `{remedy}` again.")
     inputs = content["recipe"]["inputs"]
-    for name, what in (("samples", "of earlier samples"), *JUDGES.items()):
-        if of.get(name) is not None and inputs.get(name) != of[name]:
-            raise ArtefactError(f"{path} is the score {what}; run `{remedy}` again.")
+    if of.get("samples") is not None and inputs.get("samples") != of["samples"]:
+        raise ArtefactError(f"{path} is the score of earlier samples; run `{remedy}` again.")
+    for name, what in JUDGES.items():
+        if name in of and inputs.get(name) != of[name]:
+            raise ArtefactError(f"{path} is {what} the floor's; run `{make_floor(score)}` and `{remedy}` again.")
     return values
 
 

@@ -6,9 +6,10 @@ import pandas as pd
 
 from rdm import paths
 from rdm.params import Experiment
-from rdm.params.dependencies import make_sample, make_train, of_sample, of_train
+from rdm.params.dependencies import make_train, of_train
 from rdm.provenance.files import digest
 from rdm.provenance.manifest import read
+from rdm.sample import store
 from rdm.tables.render import Page
 
 COLUMNS = [
@@ -33,7 +34,7 @@ def list_runs(experiment: Experiment, table: str) -> pd.DataFrame:
             run = paths.run_name(experiment.name, system, seed)
             trained = read(paths.train(run), make_train(run), of_train(experiment, run))
             for sampler in experiment.samplers_of(system):
-                drawn = read(paths.sample(run, sampler), make_sample(run), of_sample(experiment, run, sampler))
+                drawn = store.find(experiment, run, sampler)
                 facts = [trained.facts.get(name) for name in ("parameters", "step", "device")]
                 hashes = digest(trained.recipe), trained.digest, drawn.digest
                 rows.append((run, sampler, *facts, trained.seconds, drawn.seconds, *hashes))

@@ -7,16 +7,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from rdm import paths
 from rdm.data import stage as data
 from rdm.latents.stage import Latents
 from rdm.models.text import FrozenText, build_text, folder_digest, words_of
 from rdm.models.zoo import build_network
 from rdm.params import Experiment
-from rdm.params.dependencies import make_data, of_data
+from rdm.params.dependencies import make_latents
 from rdm.params.network import PublishedEncoder, TextNetwork, WordEncoder
 from rdm.params.schema import Denoiser
-from rdm.provenance.manifest import Input, read
+from rdm.provenance.manifest import Artefact, Input, check_input
 
 
 def build(
@@ -37,12 +36,12 @@ def rebuild(baseline: Denoiser, config: dict[str, Any], seed: int) -> nn.Module:
     return build_network(baseline.network, config["latent_shape"], config["classes"], seed, text)
 
 
-def inputs(experiment: Experiment, baseline: Denoiser) -> dict[str, Input]:
-    """What training reads beside the latents: the data, for their captions, and a text encoder."""
+def inputs(experiment: Experiment, baseline: Denoiser, encoded: Artefact) -> dict[str, Input]:
+    """What training reads beside the latents: the data that they encode, for their captions, and a text encoder."""
     if not isinstance(baseline.network, TextNetwork):
         return {}
-    dataset = experiment.latents[baseline.latents].data
-    stored = read(paths.data(dataset), make_data(dataset), of_data(experiment, dataset), only=())
+    stored = data.read_manifest(experiment, experiment.latents[baseline.latents].data)
+    check_input(encoded, stored, "data", make_latents(baseline.latents))
     return {"data": stored.as_input, **encoder(baseline)}
 
 

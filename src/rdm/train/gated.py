@@ -11,6 +11,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
+from rdm import paths
 from rdm.errors import ArtefactError, RdmError, UsageError
 from rdm.models.dit import DiT
 from rdm.models.export import save_diffusers
@@ -65,6 +66,8 @@ def _gated(experiment: Experiment | None, name: str) -> nn.Module:
 
 def _load_diffusers(folder: Path) -> Any:
     """A model from a local folder, in the precision of its weights. Raises ArtefactError if it is not whole."""
+    if (folder / paths.MANIFEST).is_file():
+        raise UsageError(f"{folder} is a run's own folder, no diffusers model; give the run's name, {folder.name}.")
     if not (folder / "config.json").is_file():
         raise ArtefactError(f"{folder} is no diffusers model: it has no config.json; name what save_pretrained wrote.")
     try:

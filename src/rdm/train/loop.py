@@ -84,8 +84,10 @@ def fit(
     with the state saved, when a signal asks it to stop, as a cluster does before it kills.
     """
     state, data = begin(model, job, device)
-    if state.restore(job.state_path, job.digest) and is_first():
-        print(f"Going on from step {state.step}.", file=sys.stderr)
+    if state.restore(job.state_path, job.digest):
+        _set_rates(state, job.optimisation, state.step - 1)  # of its last step; they are no part of the state
+        if is_first():
+            print(f"Going on from step {state.step}.", file=sys.stderr)
     process = forward_process(job.diffusion)
     saved, pause = time.monotonic(), save_pause(0)
     watch(state)
@@ -156,9 +158,7 @@ def _optimiser(model: nn.Module, job: Job) -> torch.optim.Optimizer:
 def _step(state: TrainingState, job: Job, process: DDIMScheduler, data: Items) -> None:
     """One optimiser step, with everything that belongs to it."""
     optimisation, step = job.optimisation, state.step
-    factor = rate_factor(optimisation, step)
-    for group in state.optimiser.param_groups:
-        group["lr"] = group["base"] * factor
+    factor = _set_rates(state, optimisation, step)
     supervision = job.gates.supervision if job.gates is not None else None
     model = in_precision(state.model, job.performance.train, data.latents.device)
     with _watched(state.model, supervision) as states:
@@ -177,6 +177,14 @@ def _step(state: TrainingState, job: Job, process: DDIMScheduler, data: Items) -
         state.keep_snapshot()
     if state.step % optimisation.log_every == 0 or state.step == optimisation.steps:
         _log(state, _probe(state.model, job, process, data))
+
+
+def _set_rates(state: TrainingState, optimisation: Optimisation, step: int) -> float:
+    """Give the optimiser the learning rates of a step; returns what they were multiplied by."""
+    factor = rate_factor(optimisation, step)
+    for group in state.optimiser.param_groups:
+        group["lr"] = group["base"] * factor
+    return factor
 
 
 def rate_factor(optimisation: Optimisation, step: int) -> float:
@@ -286,6 +294,6 @@ def _log(state: TrainingState, line: dict[str, Any]) -> None:
     steps = state.step - (state.log[-1]["step"] if state.log else 0)
     loss = float(state.loss_sum) / steps
     if loss != loss or abs(loss) == float("inf"):
-        raise RdmError(f"The loss is {loss} at step {state.step}; lower learning_rate or set gradient_clip.")
+        raise RdmError(f"The loss is {loss} at step {state.step}; lower the learning rates or set gradient_clip.")
     state.loss_sum.zero_()
     state.log.append({"step": state.step, "loss": loss, **line})

@@ -33,7 +33,7 @@ from rdm.provenance.manifest import Artefact, Input, Recipe, build, is_current, 
 from rdm.randomness import seed_of
 from rdm.runtime import prepare
 from rdm.train import conditioning
-from rdm.train.loop import Job, fit
+from rdm.train.loop import Job, ema_decay, fit
 from rdm.train.state import TrainingState
 from rdm.train.trackers import check, following
 
@@ -73,7 +73,7 @@ def run(experiment: Experiment, name: str, overwrite: bool = False, trackers: Se
         inputs["start"] = _open(experiment, start).as_input
     if isinstance(baseline, PublishedBaseline) and start is None:
         inputs["weights"] = Input.of_file(published_file(Path(baseline.weights)))
-    inputs |= conditioning.inputs(experiment, baseline)
+    inputs |= conditioning.inputs(experiment, baseline, encoded)
     recipe = Recipe("train", of_train(experiment, name), inputs)
     if is_current(folder, recipe, make_train(name), overwrite):
         return folder
@@ -123,7 +123,7 @@ def _train(
         facts["base"] = f"the run {start}" if start else "random weights"
         state = fit(network, job, device, watch)
         _write(state, scratch)
-        facts["step"] = state.step
+        facts |= {"step": state.step, "ema_decay": ema_decay(entry, state.step)}
         if gates_of(state.ema):
             facts["gates"] = _learnt(state.ema)
         _describe(name, recipe, facts, config, scratch)

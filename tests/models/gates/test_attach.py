@@ -246,6 +246,8 @@ def test_a_unets_gates_are_listed_in_order_of_computation():
     names = list(gates_of(attach_gates(build("unet-add"))))
     assert [name.split("_")[0] for name in names] == ["down"] * 2 + ["mid"] * 2 + ["up"] * 4
     assert all(".resnets." in name for name in names)  # read-in and read-out branch alike
+    inside = torch.nn.ModuleDict({"unet": build("unet-add")})
+    assert list(gates_of(attach_gates(inside))) == [f"unet.{name}" for name in names]
 
 
 @torch.no_grad()

@@ -157,9 +157,13 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def _modules(model: nn.Module) -> dict[str, nn.Module]:
-    """All modules by name; a U-Net's in order of computation."""
+    """All modules by name; those of a U-Net, which may lie inside another module, in order of computation."""
     stages = {stage: number for number, stage in enumerate(STAGES)}
-    return dict(sorted(unwrapped(model).named_modules(), key=lambda item: stages.get(item[0].split(".")[0], 0)))
+
+    def stage(name: str) -> int:
+        return next((stages[part] for part in name.split(".") if part in stages), 0)
+
+    return dict(sorted(unwrapped(model).named_modules(), key=lambda item: stage(item[0])))
 
 
 def _named(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Module]:
