@@ -200,7 +200,7 @@ def test_weight_and_rate_mean_what_they_say():
 
 @pytest.mark.parametrize("shape", ["channel", "scalar"])
 def test_relative_size_is_that_of_the_step_and_the_losss_gradient(shape):
-    model, supervision = chain(-0.4, Gating(shape=shape)), Supervision()
+    model, supervision = chain(-0.4, Gating(variant="rezero", shape=shape)), Supervision()
     states = recorded(model)
     found = gradients(states, supervision)
     own = torch.cat([gate.delta.grad for gate in gates_of(model).values()]).norm()

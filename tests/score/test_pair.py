@@ -128,8 +128,13 @@ def test_errors_are_those_of_dealt_labels_only_where_they_are_dealt(folder):
         rdm("features", f"{name}.npz", name, *options)
         assert score(name, "other.npz", options)["values"] == found[name]["values"]
         assert ("proportions" in str(score(name, "other.npz", options)["remarks"])) == (name == "unlike")
-    rdm("reference", "build", "other.npz", "ref.npz", *options)  # which labels it was of, it does not say
-    unknown = score("samples.npz", "ref.npz", options)
+    rdm("reference", "build", "other.npz", "ref.npz", *options)
+    for name in found:
+        stored = score(f"{name}.npz", "ref.npz", options)
+        assert stored["values"]["fid"]["standard_error"] == pytest.approx(errors[name], rel=1e-6)
+        assert ("proportions" in str(stored["remarks"])) == (name == "unlike")
+    np.save("other.npy", pictures(0)[0])  # without labels
+    unknown = score("samples.npz", "other.npy", options)
     assert "the reference's labels are unknown" in str(unknown["remarks"])
     assert unknown["values"]["fid"]["standard_error"] == pytest.approx(errors["unlike"], rel=1e-6)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
@@ -67,7 +68,7 @@ def _check(source: Source, against: Path, protocol: Protocol, name: str) -> list
     """Remarks about samples; raises UsageError for those that the protocol does not admit."""
     remarks = check_admitted(str(source.path), source.shape[0] // protocol.frames, source.labels, protocol, name)
     if reference.is_statistics(against):
-        return remarks + of_labels(protocol, source.labels, None)
+        return remarks + of_labels(protocol, source.labels, reference.labels_in(against))
     other = _open(against, protocol.clips, "reference")
     remarks += of_labels(protocol, source.labels, other.labels)
     if other.shape[1:-1] != source.shape[1:-1]:
@@ -132,7 +133,7 @@ def references_of(against: Path, protocols: Protocols, extractor: Extractor) -> 
         measured = reference.measure(source.batches(), source.shape[0], ordered, facts)
     else:
         measured = reference.measure_items(source, ordered, extractor, facts)
-    return dict(zip(protocols, measured, strict=True))
+    return dict(zip(protocols, (replace(found, labels=source.labels) for found in measured), strict=True))
 
 
 def _features_of(source: Source, protocols: Protocols, extractor: Extractor) -> dict[str, Layers]:

@@ -2,7 +2,7 @@
 
 Our file is an npz: `mu, sigma` (pool) and `mu_s, sigma_s` (spatial, NHWC) under the names of ADM's files, so that
 pytorch-fid reads it, too; `features` (float32) if precision, recall or KID need them, and in `rdm`
-a JSON text: how the features were prepared, from which items, by which versions.
+a JSON text: how the features were prepared, from which items of which classes, by which versions.
 """
 
 from __future__ import annotations
@@ -37,11 +37,13 @@ class Reference:
     features: pool, float32 (n, d), of the items for precision, recall and KID; None if no metric needs them.
     facts: where it came from: path, sha256, items (of the moments), format, remark; feature_items, if the features are
         of other items than the moments.
+    labels: int64 (n,) of the items of the moments; None if they are not known.
     """
 
     moments: dict[str, Moments]
     features: np.ndarray | None
     facts: dict[str, Any]
+    labels: np.ndarray | None = None
 
 
 def moments_of(protocol: Protocol) -> tuple[str, ...]:
@@ -125,6 +127,9 @@ def save(path: Path, reference: Reference, protocol: Protocol, extractor: Extrac
         "facts": reference.facts,
         "versions": versions,
     }
+    if reference.labels is not None:
+        classes, counts = np.unique(reference.labels, return_counts=True)
+        said["classes"] = dict(zip(map(str, classes.tolist()), counts.tolist(), strict=True))
     arrays: dict[str, Any] = {"rdm": np.array(json.dumps(said, sort_keys=True))}
     for name, moments in reference.moments.items():
         mu, sigma = KEYS[name]
@@ -147,6 +152,12 @@ def about(path: Path) -> dict[str, Any] | None:
         if {"preparation", "mean", "ddof", "features", "items", "counts", "facts", "versions"} - said.keys():
             raise ValueError("its description is not complete")
         return said
+
+
+def labels_in(path: Path) -> np.ndarray | None:
+    """The labels of the items that a statistics file is of, int64 (n,), class by class; None if it does not tell."""
+    classes = (about(path) or {}).get("classes")
+    return None if classes is None else np.repeat([*map(int, classes)], [*classes.values()])
 
 
 def load(path: Path, protocol: Protocol, name: str, extractor: Extractor) -> Reference:
