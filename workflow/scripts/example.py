@@ -56,7 +56,8 @@ def shown(part: str, folder: Path = EXAMPLE) -> str:
 @click.argument("name", type=click.Choice(EXPERIMENTS), default="digits")
 def main(name: str) -> None:
     experiment = params.load(Path(f"params/{name}.yaml"))
-    for table in ("table1", "claims"):
+    targets = graph.targets(experiment)
+    for table in (target for target in targets if target.startswith("table") or target == "claims"):
         file = paths.table(table, "csv")
         if not file.is_file() or f",{experiment.tables.scale}," not in file.read_text():
             raise SystemExit(f"Error: {file} is not that of params/{name}.yaml; make it first.")
@@ -64,7 +65,7 @@ def main(name: str) -> None:
     for part in ("figures", "score", "provenance", "clips"):
         shutil.rmtree(folder / part, ignore_errors=True)
     # of this experiment alone: others may have left theirs in results/, too
-    jobs = [job for job in graph.jobs(experiment, graph.targets(experiment)) if job.verb in graph.WRITE_ANYWAY]
+    jobs = [job for job in graph.jobs(experiment, targets) if job.verb in graph.WRITE_ANYWAY]
     for made in {path for job in jobs for path in job.makes if not path.stem.endswith("-runs")}:
         for file in (made, paths.note(made)):
             if file.is_file():
