@@ -247,15 +247,16 @@ def test_published_samples_get_the_same_scores_as_our_own(with_published):
 def test_published_samples_of_other_proportions_have_the_errors_of_random_labels(with_published):
     with np.load("theirs.npz") as content:
         images, labels = content["arr_0"], content["arr_1"]
-    dealt, random = [], []
-    for into, arr_1 in ((dealt, labels), (random, np.where(labels == 0, 1, labels))):
-        np.savez("theirs.npz", arr_0=images, arr_1=arr_1)
+    errors, remarks = [], []
+    for given in ({"arr_1": labels}, {"arr_1": np.where(labels == 0, 1, labels)}, {}):
+        np.savez("theirs.npz", arr_0=images, **given)
         [path] = stage.run(with_published, ["theirs"])
         content = json.loads(path.read_text())
-        into += content["values"]["fid"]["value"], content["values"]["fid"]["standard_error"]
-        assert ("proportions" in str(content["remarks"])) == (into is random)
-    assert random[0] == dealt[0]
-    assert random[1] > dealt[1]
+        errors.append(content["values"]["fid"]["standard_error"])
+        remarks.append(str(content["remarks"]))
+    assert errors[0] != errors[1] == errors[2]
+    assert ["in the reference's proportions" in text for text in remarks] == [False, True, False]
+    assert "labels unknown" in remarks[2]
 
 
 def test_a_part_does_not_look_at_the_reference(workspace, experiment, monkeypatch):

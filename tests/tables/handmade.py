@@ -67,8 +67,9 @@ def _write_gates(path, gates):
 
 
 def write_sample(experiment, run, sampler, images=None, labels=None):
-    """Samples of a run: one shard, of few items or of none."""
-    trained = write_train(experiment, run)
+    """Samples of a run, which is written, too, if it is not there: one shard, of few items or of none."""
+    there = (paths.train(run) / paths.MANIFEST).is_file()
+    trained = read(paths.train(run), "") if there else write_train(experiment, run)
     images = np.zeros((0, 1, 1, 1), np.uint8) if images is None else images
     labels = np.zeros(len(images), np.int64) if labels is None else labels
     recipe = Recipe("sample", of_sample(experiment, run, sampler), {"train": trained.as_input})

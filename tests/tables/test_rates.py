@@ -12,7 +12,7 @@ from rdm.errors import ArtefactError
 from rdm.tables import rates
 from rdm.tables.rates import draw_rates
 from tests.conftest import CI
-from tests.tables.handmade import over_seeds_drawn_by, with_seeds, write_scores, write_train
+from tests.tables.handmade import over_seeds_drawn_by, with_seeds, write_sample, write_scores, write_train
 
 SEEDS = [3, 5]
 SYSTEMS = {"rdm-u-control": 0, "rdm-u": 1, "rdm-u-rate10": 10}  # system -> factor, 0: no gates
@@ -23,16 +23,29 @@ def experiment(tmp_path, monkeypatch):
     """The ci experiment with two seeds: the faster the gates, the lower FID and the higher sensitivity, by seed."""
     monkeypatch.chdir(tmp_path)
     experiment = with_seeds(params.load(CI), SEEDS)
+
+    def log(factor, seed):
+        lines = [{"sensitivity": [-9.0, -9.0, -9.0]}, {"sensitivity": states_of(factor, seed)}]
+        return "".join(f"{json.dumps(line)}\n" for line in lines)
+
+    def gates(factor, seed):
+        """Root mean squares: 2.5 and 10 times as much; half the root of two."""
+        both = {"a": ([1 + 3 * factor, 1 - 4 * factor], [0.0, 1.0]), "b": ([1.0, 1.0], [-1.0, 0.0])}
+        return both if factor else None
+
+    write_runs(experiment, log, gates)
+    return experiment
+
+
+def write_runs(experiment, log, gates):
+    """Weights, samples and scores of each system. log, gates: of a factor and a seed."""
     for system, factor in SYSTEMS.items():
+        for seed in SEEDS:
+            run = paths.run_name("ci", system, seed)
+            write_train(experiment, run, log(factor, seed), gates(factor, seed))
+            write_sample(experiment, run, "plain")
         metrics = {name: [(seed - 0.01 * factor * seed, 0.1) for seed in SEEDS] for name in ("fid", "sfid", "is")}
         write_scores(experiment, system, "plain", "images", metrics)
-        for seed in SEEDS:
-            lines = [{"sensitivity": [-9.0, -9.0, -9.0]}, {"sensitivity": states_of(factor, seed)}]
-            log = "".join(f"{json.dumps(line)}\n" for line in lines)
-            # root mean squares: 2.5 and 10 times as much; half the root of two
-            gates = {"a": ([1 + 3 * factor, 1 - 4 * factor], [0.0, 1.0]), "b": ([1.0, 1.0], [-1.0, 0.0])}
-            write_train(experiment, paths.run_name("ci", system, seed), log, gates if factor else None)
-    return experiment
 
 
 def states_of(factor, seed):
@@ -73,11 +86,7 @@ def test_what_is_drawn(experiment, monkeypatch):
 
 
 def test_gates_without_beta_and_a_sensitivity_that_was_not_finite(experiment):
-    for seed in SEEDS:
-        for system in SYSTEMS:
-            gates = {"a": ([1.0, 3.0],)}
-            log = json.dumps({"sensitivity": None})
-            write_train(experiment, paths.run_name("ci", system, seed), log, gates)
+    write_runs(experiment, lambda *_: json.dumps({"sensitivity": None}), lambda *_: {"a": ([1.0, 3.0],)})
     table = pd.read_csv(draw_rates(experiment)[1])
     assert set(table.quantity) == {"alpha_moved", "fid", "sfid", "is"}
     assert set(table[table.quantity == "alpha_moved"].value) == {round(2**0.5, 5)}

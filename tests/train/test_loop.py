@@ -315,7 +315,7 @@ def test_every_key_of_the_gates_changes_the_gates(job, gates):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(job):
-    with pytest.raises(RdmError, match="loss is nan at step 9; lower learning_rate"):
+    with pytest.raises(RdmError, match="loss is nan at step 9; lower the learning rates"):
         fit(start(job), replace(job, latents=job.latents * float("nan")), CPU)
 
 
