@@ -246,6 +246,16 @@ def test_what_shows_scores_is_made_after_their_floor():
         assert found == shown, floor
 
 
+def test_what_shows_scores_reads_all_that_they_must_be_of():
+    """A pod holds what its job reads, and nothing else: no score is shown without its samples and their weights."""
+    experiment = params.load(CI)
+    for name in graph.targets(experiment):
+        reads = {str(path) for path in graph.target(experiment, name).reads}
+        for path in [path for path in reads if path.startswith("results/score/ci-")]:
+            run, sampler = path.split("/")[2:4]
+            assert {f"results/sample/{run}/{sampler}", f"results/train/{run}"} <= reads, (name, path)
+
+
 def test_every_verb_has_a_digest_of_its_own():
     digests = {verb: code.code_digest(verb) for verb in code.ENTRY}
     assert len(set(digests.values())) == len(digests)

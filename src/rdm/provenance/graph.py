@@ -122,20 +122,14 @@ def table(experiment: Experiment, name: str) -> Job:
     """A table, its runs and its pictures: from the runs of every row, of controls and floors, samples and scores."""
     systems = experiment.shown_systems(name)
     sets = dict.fromkeys(cell.samples for cell in experiment.cells(name) if cell.samples)
-    scored = [
-        *(score(experiment, system) for system in systems),
-        *(published(experiment, samples) for samples in sets),
-        *(floor(experiment, score) for score in experiment.scores_in(name)),
-    ]
-    reads = [path for job in scored for path in job.makes]
-    shown = [path for system in systems for path in _samples_of(experiment, system)]
-    runs = [paths.train(run) for run in runs_of(experiment, systems)]
+    quoted = [path for samples in sets for path in published(experiment, samples).makes]
     files = [
         *(paths.table(name, suffix) for suffix in ("csv", "md", "tex", "html")),
         *(paths.table_runs(name, suffix) for suffix in ("csv", "html")),
         *(paths.figure(picture) for picture in PICTURES[name]),
     ]
-    return Job("tables", (name,), _distinct(reads, shown, runs), {file: {} for file in files})
+    reads = _distinct(quoted, _quality(experiment, systems, experiment.scores_in(name)))
+    return Job("tables", (name,), reads, {file: {} for file in files})
 
 
 def figure(experiment: Experiment, name: str) -> Job:
@@ -143,9 +137,8 @@ def figure(experiment: Experiment, name: str) -> Job:
     systems = experiment.figure_systems(name)
     runs = [paths.train(run) for run in runs_of(experiment, systems)]
     shown = {**experiment.curves, "rates": experiment.figures.rates}.get(name)
-    scored = [*(score(experiment, s) for s in systems), floor(experiment, shown.score)] if shown else []
-    scores = [path for job in scored for path in job.makes]
-    return Job("figures", (name,), _distinct(runs, scores), {paths.figure(name): {}, paths.figure(name, "csv"): {}})
+    quality = _quality(experiment, systems, [shown.score]) if shown else []
+    return Job("figures", (name,), _distinct(runs, quality), {paths.figure(name): {}, paths.figure(name, "csv"): {}})
 
 
 def claims(experiment: Experiment) -> Job:
@@ -155,16 +148,10 @@ def claims(experiment: Experiment) -> Job:
     systems = list(dict.fromkeys([*systems, *(s for name in curves for s in experiment.figure_systems(name))]))
     sets = dict.fromkeys(cell.samples for name in tables for cell in experiment.cells(name) if cell.samples)
     judged = [*(s for name in tables for s in experiment.scores_in(name)), *(curve.score for curve in curves.values())]
-    scored = [
-        *(score(experiment, system) for system in systems),
-        *(published(experiment, samples) for samples in sets),
-        *(floor(experiment, name) for name in dict.fromkeys(judged)),
-    ]
+    quoted = [path for samples in sets for path in published(experiment, samples).makes]
     logged = [paths.train(run) for run in runs_of(experiment, experiment.figure_systems("figure5"))]
-    scores = [path for job in scored for path in job.makes]
-    samples = [path for system in systems for path in _samples_of(experiment, system)]
     makes = {paths.table("claims", suffix): Values() for suffix in ("csv", "md", "html")}
-    return Job("tables", ("claims",), _distinct(scores, samples, logged), makes)
+    return Job("tables", ("claims",), _distinct(quoted, _quality(experiment, systems, judged), logged), makes)
 
 
 def runs_of(experiment: Experiment, systems: list[str]) -> list[str]:
@@ -236,6 +223,17 @@ def _latents_of(experiment: Experiment, run: str) -> Path:
     system, _ = experiment.find_run(run)
     name = experiment.baseline(system).latents
     return paths.latents(experiment.latents[name].data, name)
+
+
+def _quality(experiment: Experiment, systems: list[str], scores: list[str]) -> list[Path]:
+    """What shows the scores of systems reads: them, and the floors, samples and weights that they must be of."""
+    jobs = [
+        *(score(experiment, system) for system in systems),
+        *(floor(experiment, name) for name in dict.fromkeys(scores)),
+    ]
+    scored = [path for job in jobs for path in job.makes]
+    samples = [path for system in systems for path in _samples_of(experiment, system)]
+    return [*scored, *samples, *(paths.train(run) for run in runs_of(experiment, systems))]
 
 
 def _samples_of(experiment: Experiment, system: str) -> list[Path]:
