@@ -6,14 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.axes import Axes
 from matplotlib.image import imread
 
 from rdm import params, paths
 from rdm.errors import ArtefactError, UsageError
 from rdm.models.gates import Gating, gate_table, save_gates
+from rdm.tables import profiles
 from rdm.tables.profiles import draw_figure5, draw_gates, read_gates
 from rdm.train import stage
-from tests.conftest import snakemake
+from tests.conftest import altered, snakemake
 from tests.models.gates.test_fold import trained
 
 ARMS = {"without gates": "-control", "gates": "-unsupervised", "gates, supervised": ""}
@@ -61,6 +63,25 @@ def test_gates_by_depth_are_those_of_the_runs(workspace, experiment):
         assert chosen.unit.tolist() == expected.unit.tolist()
         for column in ("alpha_mean", "alpha_min", "alpha_max", "beta_mean", "beta_min", "beta_max"):
             np.testing.assert_allclose(chosen[column], expected[column], rtol=5e-6, atol=1e-6)  # six digits
+
+
+def test_the_band_holds_all_channels_of_all_seeds(experiment, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    found = {0: (0.9, 1.2), 1: (0.7, 1.1)}  # extremes of alpha by seed
+    row = {"depth": 0, "unit": "a unit", "alpha_mean": 1.0, "beta_mean": 0.0, "beta_min": 0.0, "beta_max": 0.0}
+    rows = {seed: [row | {"alpha_min": low, "alpha_max": high}] for seed, (low, high) in found.items()}
+    monkeypatch.setattr(profiles, "run_file", lambda *of: of[2])
+    monkeypatch.setattr(profiles, "read_gates", rows.get)
+    bands, fill = [], Axes.fill_between
+
+    def spy(axes, depth, low, high, **how):
+        if how.get("label", "").startswith("all channels"):
+            bands.append((*low, *high))
+        return fill(axes, depth, low, high, **how)
+
+    monkeypatch.setattr(Axes, "fill_between", spy)
+    draw_gates(altered(experiment, seeds=[0, 1]))
+    assert bands[::2] == [(0.7, 1.2)] * (len(bands) // 2)  # every second is of beta
 
 
 def test_a_gate_file_of_branches_without_beta(tmp_path):

@@ -60,8 +60,10 @@ def draw_gates(experiment: Experiment) -> list[Path]:
         chosen = table[table.system == system]
         for axes, name, start in zip(line, ("alpha", "beta"), (1, 0), strict=True):
             plot_over_seeds(axes, chosen, "depth", f"{name}_mean", "mean of the channels")
-            extremes = chosen.groupby("depth")[[f"{name}_min", f"{name}_max"]].mean()
-            axes.fill_between(extremes.index, *extremes.to_numpy().T, alpha=0.15, label="all channels", linewidth=0)
+            extremes = chosen.groupby("depth").agg({f"{name}_min": "min", f"{name}_max": "max"})
+            axes.fill_between(
+                extremes.index, *extremes.to_numpy().T, alpha=0.15, label="all channels and seeds", linewidth=0
+            )
             axes.axhline(start, color="grey", linewidth=0.6)
             axes.set(title=f"{system}: {name}", xlabel="unit, shallow to deep")
     grid[0][0].legend(fontsize=8)
