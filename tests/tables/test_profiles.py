@@ -81,7 +81,7 @@ def test_the_band_holds_all_channels_of_all_seeds(experiment, monkeypatch, tmp_p
 
     monkeypatch.setattr(Axes, "fill_between", spy)
     draw_gates(altered(experiment, seeds=[0, 1]))
-    assert bands[::2] == [(0.7, 1.2)] * (len(bands) // 2)  # every second is of beta
+    assert bands == [(0.7, 1.2), (0.0, 0.0)] * 2  # alpha and beta of two systems
 
 
 def test_a_gate_file_of_branches_without_beta(tmp_path):
